@@ -17,7 +17,7 @@ seeds = st.integers(0, 2**31)
 
 def subspaces(shape, seed):
     """One of each kind, all of the same inputs."""
-    channels, height, width = shape
+    _, height, width = shape
     keep = torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) < 0.4
     keep[0, 0], keep[-1, -1] = True, False
     plane = spectra.random_subspace(shape, 2, seed)

@@ -338,7 +338,8 @@ def dct_coefficients(shape: Sequence[int], keep: Tensor, *, name: str = "DCT set
     shape = _image(shape)
     if keep.dtype != torch.bool or tuple(keep.shape) != shape[1:]:
         raise ValueError(
-            f"The mask of coefficients must be bool of shape {shape[1:]}, not {keep.dtype} of shape {tuple(keep.shape)}."
+            f"The mask of coefficients must be bool of shape {shape[1:]}, not {keep.dtype} "
+            f"of shape {tuple(keep.shape)}."
         )
     return _Coefficients(shape, keep.cpu(), name)
 

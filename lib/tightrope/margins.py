@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from tightrope import progress
-from tightrope.nets import frozen
+from tightrope import boundary, progress
+from tightrope.nets import check_input, frozen
 from tightrope.spectra import Subspace, full
 
 __all__ = ["Margins", "deepfool"]
@@ -29,7 +30,7 @@ BLOCK_BYTES = 2**28  # what the perturbations or the Jacobian of one block of sa
 
 @dataclass(frozen=True)
 class Margins:
-    """Margins of N samples in J subspaces, in the units of the input (ℓ2). Every field but `origin` is (N, J).
+    """Margins of N samples in J subspaces, in the units of the input (ℓ2). Fields are (N, J) unless they say so.
 
     norm    the margin: length of the shortest perturbation found, refined; +inf where the boundary was not met
     raw     the same as DeepFool left it, (1 + overshoot) ‖r‖; +inf where the boundary was not met
@@ -37,6 +38,7 @@ class Margins:
     label   the label on the far side of the boundary; the sample's own prediction where not found
     steps   linearisations DeepFool took
     origin  (N,) the predicted label each search started from
+    delta   (N, J, *shape) the perturbations of length `norm`, zero where not found; None unless asked for
     """
 
     norm: Tensor
@@ -45,6 +47,7 @@ class Margins:
     label: Tensor
     steps: Tensor
     origin: Tensor
+    delta: Tensor | None = None
 
     def quantile(self, q: float | Sequence[float], *, raw: bool = False) -> Tensor:
         """Quantiles over the samples, (J,) or (len(q), J). Censored rows count as larger than every found
@@ -66,12 +69,14 @@ def deepfool(
     max_steps: int = 100,
     rivals: int = 10,
     refine: bool = True,
+    tight: int = 0,
+    keep: bool = False,
     chunk: int | None = None,
 ) -> Margins:
     """Margins of x (N, *shape) in each of J subspaces (default: the full space, J = 1).
 
     `model` is any callable from raw inputs (N, *shape) to logits (N, L), L >= 2; a module is measured in eval
-    mode, on a copy. The search starts at the predicted label, right or wrong. Rivals are the `rivals` largest
+    mode and given back as it was. The search starts at the predicted label, right or wrong. Rivals are the `rivals` largest
     logits of the clean input, its own among them, ranked once. At x + r each step solves the linearised
     problem for the nearest rival k, |f_k - f_0| / ‖P_S ∇(f_k - f_0)‖ (at least 1e-4), and moves r that far
     inside S; it ends when x + (1 + overshoot) r has another label (*Hold me tight*, section 2, and its code).
@@ -80,20 +85,28 @@ def deepfool(
     With `refine` the margin is then measured along the final direction, to a relative 1e-6 (float32) or 1e-12
     (float64): on an affine classifier the exact margin in S, elsewhere an upper bound, never above `raw`.
 
+    DeepFool's direction is not the shortest one. `tight` steps of `boundary.shorten` (20 do well; each costs one
+    forward and one backward pass a row, where a DeepFool step costs `rivals`) turn it inside S before the last
+    refinement. `keep` returns the perturbations too.
+
     A row is censored when its gradients vanish in S, its logits overflow, or `max_steps` do not flip it.
     Rows are worked on `chunk` at a time (default: what suits the device and the size of an input).
     """
+    check_input(model, x)
     spaces = [full(x.shape[1:])] if subspaces is None else subspaces
     spaces = [spaces] if isinstance(spaces, Subspace) else list(spaces)
-    _check(x, spaces, overshoot, max_steps, rivals, chunk)
+    _check(x, spaces, overshoot, max_steps, rivals, tight, chunk)
     size = x[0].numel() * x.element_size() * max(rivals, len(spaces))
     blocks = x.split(max(1, BLOCK_BYTES // size))
     with frozen(model) as net:
         parts = [
-            _Search(net, block, spaces, overshoot, max_steps, rivals, chunk or _chunk(x)).run(refine)
+            _Search(net, block, spaces, overshoot, max_steps, rivals, chunk or _chunk(x)).run(
+                refine, tight, keep
+            )
             for block in blocks
         ]
-    return Margins(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Margins)))
+    columns = [[getattr(part, field.name) for part in parts] for field in fields(Margins)]
+    return Margins(*(None if column[0] is None else torch.cat(column) for column in columns))
 
 
 class _Search:
@@ -116,16 +129,24 @@ class _Search:
         self.label = self.origin.repeat(len(spaces))
         self.found = torch.zeros(rows, dtype=torch.bool, device=x.device)
         self.lost = torch.zeros_like(self.found)
-        self.lead_here = _lead(logits, self.origin)
+        self.lead_here = boundary.lead(logits, self.origin)
         self.lead_there = x.new_zeros(rows)
 
-    def run(self, refine: bool) -> Margins:
+    def run(self, refine: bool, tight: int, keep: bool) -> Margins:
         self._first_steps()
         self._further_steps()
-        raw = torch.where(self.found, self.scale * self.r.flatten(1).norm(dim=1), math.inf)
-        norm = torch.where(self.found, raw * self._crossings(), math.inf) if refine else raw
-        table = (norm, raw, self.found, self.label, self.steps)
-        return Margins(*(column.reshape(len(self.spaces), -1).T for column in table), self.origin)
+        delta = self.scale * self.r
+        raw = torch.where(self.found, _length(delta), math.inf)
+        if refine or tight:
+            self._shorten(delta, tight)
+        delta *= self.found.reshape(-1, *[1] * (delta.ndim - 1))
+        norm = torch.where(self.found, _length(delta), math.inf)
+        table = [
+            column.reshape(len(self.spaces), -1).T
+            for column in (torch.minimum(norm, raw), raw, self.found, self.label, self.steps)
+        ]
+        kept = delta.reshape(len(self.spaces), *self.x.shape).transpose(0, 1) if keep else None
+        return Margins(*table, self.origin, kept)
 
     # The first step is taken at x itself: one Jacobian serves every subspace.
     def _first_steps(self) -> None:
@@ -142,8 +163,7 @@ class _Search:
         pool, queue = queue[: self.chunk], queue[self.chunk :]
         total = len(self.r)
         while len(pool):
-            spaces, sizes = (pool // len(self.x)).unique_consecutive(return_counts=True)
-            spaces, sizes = spaces.tolist(), sizes.tolist()
+            spaces, sizes = self._slices(pool)
             for _ in range(self.looks_between):
                 self._move(pool, sizes, spaces, *self._linearise(pool))
                 self._look(pool)
@@ -166,6 +186,10 @@ class _Search:
             logits = self.net(at)
             f = logits.gather(1, self.ranked[sample]).T
             gaps = f[1:] - f[0]
+            if not gaps.requires_grad:
+                raise ValueError(
+                    "The model's logits carry no gradient to its input: measure it before it is detached."
+                )
             last = len(gaps) - 1
             grads = [torch.autograd.grad(g.sum(), at, retain_graph=k < last)[0] for k, g in enumerate(gaps)]
         return gaps.detach(), torch.stack(grads)
@@ -193,25 +217,37 @@ class _Search:
         self.found[rows] |= flipped
         self.label[rows] = torch.where(flipped, label, self.label[rows])
         self.lead_there[rows] = torch.where(
-            flipped, _lead(logits, self.origin[sample]), self.lead_there[rows]
+            flipped, boundary.lead(logits, self.origin[sample]), self.lead_there[rows]
         )
 
-    def _crossings(self) -> Tensor:
-        """Where along (1 + overshoot) r the boundary lies, as a fraction (1 for rows not found). Sets `label`."""
-        t = torch.ones_like(self.lead_there)
+    def _shorten(self, delta: Tensor, tight: int) -> None:
+        """Bring the found rows of `delta` back to the boundary, in place, after `tight` steps along it."""
         found = self.found.nonzero().squeeze(1)
         for done, rows in enumerate(found.split(self.chunk)):
             progress.report(f"margins: refining {done * self.chunk:,} of {len(found):,} rows")
             sample = rows % len(self.x)
-            t[rows], self.label[rows] = _crossing(
-                self.net,
-                self.x[sample],
-                self.scale * self.r[rows],
-                self.origin[sample],
-                (self.lead_here[sample], self.lead_there[rows], self.label[rows]),
-                guess=1 / self.scale,
-            )
-        return t
+            x, origin, mine = self.x[sample], self.origin[sample], delta[rows]
+            ends = boundary.Ends(self.lead_here[sample], self.lead_there[rows], self.label[rows])
+            mine, ends = boundary.crossing(self.net, x, mine, origin, ends, guess=1 / self.scale)
+            if tight:
+                spaces, sizes = self._slices(rows)
+                project = partial(_project, [self.spaces[j] for j in spaces], sizes)
+                mine, ends = boundary.shorten(self.net, x, mine, origin, ends, project, tight)
+                mine, ends = boundary.crossing(self.net, x, mine, origin, ends)
+            delta[rows], self.label[rows] = mine, ends.label
+
+    def _slices(self, rows: Tensor) -> tuple[list[int], list[int]]:
+        """The subspaces of rows in ascending order, and how many rows lie in each."""
+        spaces, sizes = (rows // len(self.x)).unique_consecutive(return_counts=True)
+        return spaces.tolist(), sizes.tolist()
+
+
+def _project(spaces: list[Subspace], sizes: list[int], vectors: Tensor) -> Tensor:
+    return torch.cat([s.project(part) for s, part in zip(spaces, vectors.split(sizes), strict=True)])
+
+
+def _length(delta: Tensor) -> Tensor:
+    return delta.flatten(1).norm(dim=1)
 
 
 def _nearest(space: Subspace, gaps: Tensor, grads: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,64 +263,15 @@ def _nearest(space: Subspace, gaps: Tensor, grads: Tensor) -> tuple[Tensor, Tens
     return space.lift(c[k, pick] * torch.where(ok, size, 0)[:, None]), ok
 
 
-def _lead(logits: Tensor, origin: Tensor) -> Tensor:
-    """The best other logit minus the original label's: negative before the boundary, positive behind it."""
-    own = logits.gather(1, origin[:, None])
-    return (logits.scatter(1, origin[:, None], -math.inf).amax(1, keepdim=True) - own).squeeze(1)
-
-
-@torch.no_grad()
-def _crossing(
-    net: Model, x: Tensor, delta: Tensor, origin: Tensor, ends: tuple[Tensor, Tensor, Tensor], guess: float
-) -> tuple[Tensor, Tensor]:
-    """A t in (0, 1] at which the label of x + t delta leaves `origin`, and the label there.
-
-    Bracketed regula falsi (Illinois) from `guess`, every probe pushed a third of the tolerance away from the
-    ends of its bracket: near a straight crossing the next two probes then close it from both sides. A probe
-    whose two best logits agree to their own rounding is the crossing: no later one could tell better.
-    """
-    tolerance = 1e-6 if x.dtype == torch.float32 else 1e-12
-    at_start, at_end, label = ends
-    low_value, high_value, label = at_start.clone(), at_end.clone(), label.clone()
-    low, high = torch.zeros_like(high_value), torch.ones_like(high_value)
-    side = torch.zeros_like(label)
-    rows = torch.arange(len(x), device=x.device)
-    for turn in range(60):
-        lo, hi, at_lo, at_hi = low[rows], high[rows], low_value[rows], high_value[rows]
-        t = lo + (hi - lo) * (at_lo / (at_lo - at_hi)).nan_to_num(nan=0.5)
-        t = torch.full_like(t, guess) if turn == 0 else (lo + hi) / 2 if turn % 4 == 3 else t
-        push = tolerance / 3 * hi
-        t = t.clamp(lo + push, hi - push)
-        logits = net(x[rows] + t.reshape(-1, *[1] * (x.ndim - 1)) * delta[rows])
-        value, reached = _lead(logits, origin[rows]), logits.argmax(1)
-        tie = (value.abs() <= tolerance * logits.abs().amax(1)) & (value.abs() <= 1e-4 * at_start[rows].abs())
-        past = tie | (reached != origin[rows])
-        # The end that stays twice running counts half, or it would stay for ever.
-        high_value[rows] = torch.where(past, value, torch.where(side[rows] == -1, at_hi / 2, at_hi))
-        low_value[rows] = torch.where(past, torch.where(side[rows] == 1, at_lo / 2, at_lo), value)
-        high[rows], low[rows] = torch.where(past, t, hi), torch.where(past, lo, t)
-        other = logits.scatter(1, origin[rows, None], -math.inf).argmax(1)
-        label[rows] = torch.where(past, other, label[rows])
-        side[rows] = torch.where(past, 1, -1)
-        rows = rows[~tie & (high[rows] - low[rows] > tolerance * high[rows])]
-        if not len(rows):
-            break
-    return high, label
-
-
 def _chunk(x: Tensor) -> int:
     # On a CPU what counts is that a chunk's activations stay in cache, on a GPU that they fill it.
     numbers, most = (2**18, 256) if x.device.type == "cpu" else (2**23, 8192)
     return max(8, min(most, numbers // x[0].numel()))
 
 
-def _check(x: Tensor, spaces: list[Subspace], overshoot: float, max_steps: int, rivals: int, chunk) -> None:
-    if not x.is_floating_point() or x.ndim < 2 or not len(x):
-        raise ValueError(
-            f"Margins are measured on a batch of real inputs (N, ...), not {x.dtype} {tuple(x.shape)}."
-        )
-    if not x.isfinite().all():
-        raise ValueError("The inputs hold NaN or infinity; margins are measured on finite inputs.")
+def _check(
+    x: Tensor, spaces: list[Subspace], overshoot: float, max_steps: int, rivals: int, tight: int, chunk
+) -> None:
     if not spaces:
         raise ValueError("There is no subspace to measure in; leave `subspaces` out for the full space.")
     for space in spaces:
@@ -296,9 +283,10 @@ def _check(x: Tensor, spaces: list[Subspace], overshoot: float, max_steps: int, 
             )
     if not 0 <= overshoot < math.inf:
         raise ValueError(f"The overshoot must be a number of at least 0, not {overshoot}.")
-    if max_steps < 1 or rivals < 2 or (chunk is not None and chunk < 1):
+    if max_steps < 1 or rivals < 2 or tight < 0 or (chunk is not None and chunk < 1):
         raise ValueError(
-            f"DeepFool needs max_steps >= 1, rivals >= 2 and chunk >= 1, not {max_steps}, {rivals} and {chunk}."
+            "DeepFool needs max_steps >= 1, rivals >= 2, tight >= 0 and chunk >= 1, "
+            f"not {max_steps}, {rivals}, {tight} and {chunk}."
         )
 
 

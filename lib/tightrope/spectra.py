@@ -16,6 +16,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from tightrope import seeds
+
 __all__ = [
     "Subspace",
     "dct2",
@@ -299,7 +301,7 @@ def random_subspace(
         )
     if not 1 <= dim <= home.dim:
         raise ValueError(f"A random subspace of {home!r} has between 1 and {home.dim} dimensions, not {dim}.")
-    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed, "subspace")
     draw = torch.randn(dim, home.dim, generator=generator, dtype=torch.float64, device=generator.device)
     q = torch.linalg.qr(draw.cpu().T).Q.T
     return _Span(home.shape, home.lift(q).flatten(1), name)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tightrope import seeds
+
 __all__ = ["Synthetic", "rotation", "t1"]
 
 
@@ -48,7 +50,7 @@ def t1(
             f"The half gap and the noise must be finite and not negative, not {half_gap} and {noise}."
         )
     u = rotation(dim, seed if rotation_seed is None else rotation_seed)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed, "points")
     y = torch.randint(0, 2, (n,), generator=generator)
     z = noise * torch.randn(n, dim, generator=generator)
     z[:, 0] = half_gap * (2 * y - 1)
@@ -57,8 +59,7 @@ def t1(
 
 def rotation(dim: int, seed: int) -> Tensor:
     """A rotation drawn uniformly from SO(dim), float32 (dim, dim)."""
-    # A stream of its own: the points of the same seed must not be a function of the rotation.
-    generator = torch.Generator().manual_seed(seed + 2**40)
+    generator = seeds.generator(seed, "rotation")
     q, r = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
     q = q * r.diagonal().sign()
     q[0] *= torch.linalg.det(q).sign()

@@ -1,0 +1,34 @@
+"""Where things lie and how they are written. Ground floor: standard library only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Give a path beside `path` to write to; it takes `path`'s place when the block ends well.
+
+    A process that dies meanwhile leaves `path` as it was; when the block raises, what was written is removed.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def reason(error: OSError) -> str:
+    """The operating system's own words for `error`, ready for the middle of a sentence."""
+    return (error.strerror or str(error) or type(error).__name__).lower()
+
+
+def user_cache() -> Path:
+    """The folder in the reader's home that downloads and networks are kept in."""
+    return Path.home() / ".cache" / "tightrope"

@@ -1,0 +1,27 @@
+"""Random streams that share nothing: one seed, as many purposes as there are.
+
+A generator seeded with 0 for the weights of a network and another seeded with 0 for a random subspace give the
+*same* numbers, and the "random" subspace is then spanned by rows of the first layer. (torch's CPU generator also
+keeps only 32 bits of a seed, so adding a large constant changes nothing.) So every draw names its purpose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def generator(
+    seed: int | torch.Generator, purpose: str, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """A generator on `device` for (`seed`, `purpose`); a generator is passed through as it is.
+
+    Raises ValueError for a seed that is no whole number of at least 0.
+    """
+    if isinstance(seed, torch.Generator):
+        return seed
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"A seed is a whole number of at least 0 or a torch.Generator, not {seed!r}.")
+    digest = hashlib.blake2b(f"{purpose} {seed}".encode(), digest_size=4).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "big"))

@@ -1,0 +1,317 @@
+"""Our measurements against the published code and other libraries: `make bench`, or `python -m tests.bench [NAME ...]`.
+
+Single thread, process CPU time, the methods of a table taking turns in one process: only then do ratios mean
+something. Prints Markdown, which the README quotes, and exits with 1 when a stated bound is not met. A later
+chapter adds a function under `@benchmark`.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from types import ModuleType
+
+import torch
+from tests.oracles import subspace_deepfool
+from torch import Tensor, nn
+
+from tightrope import data, margins, nets, networks, progress, spectra, training
+from tightrope._torchvision import torchvision
+
+
+@dataclass
+class Report:
+    """One table and the bounds it is held to, each (what, measured, "≥" or "≤", bound)."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+    bounds: list[tuple[str, float, str, float]] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        lines = [f"### {self.title}", "", _row(self.head), _row("---" for _ in self.head)]
+        lines += [_row(r) for r in self.rows] + [""]
+        for what, value, sign, bound in self.bounds:
+            lines.append(
+                f"- {what}: {value:.3g} {sign} {bound:.3g}, {'met' if _met(value, sign, bound) else 'MISSED'}"
+            )
+        return "\n".join(lines)
+
+    def met(self) -> bool:
+        return all(_met(value, sign, bound) for _, value, sign, bound in self.bounds)
+
+
+def _row(cells) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _met(value: float, sign: str, bound: float) -> bool:
+    return value >= bound if sign == "≥" else value <= bound
+
+
+BENCHES: dict[str, Callable[[], Report]] = {}
+
+
+def benchmark(bench: Callable[[], Report]) -> Callable[[], Report]:
+    """Register a function without arguments that returns a Report, under its name."""
+    BENCHES[bench.__name__] = bench
+    return bench
+
+
+# --- what is timed, and on what -----------------------------------------------------------------------------
+
+
+def take_turns(
+    methods: dict[str, Callable[[int], object]], rounds: int
+) -> tuple[dict[str, float], dict[str, list]]:
+    """Mean CPU seconds of a call, and what each call returned; every method is called once in every round."""
+    seconds, results = dict.fromkeys(methods, 0.0), {name: [] for name in methods}
+    for k in progress.track(range(rounds), "round"):
+        for name, method in progress.track(methods.items(), "method"):
+            start = time.process_time()
+            results[name].append(method(k))
+            seconds[name] += (time.process_time() - start) / rounds
+    return seconds, results
+
+
+@dataclass
+class Pass:
+    """One forward pass of `rows` inputs, with a graph or without, and the backward passes made through it."""
+
+    rows: int
+    graph: bool
+    backward: int = 0
+
+
+@contextmanager
+def passes(net: nn.Module):
+    """Every pass through `net` in the block, in order."""
+    seen: list[Pass] = []
+
+    def forward(module, inputs, out):
+        one = Pass(len(out), out.requires_grad)
+        seen.append(one)
+        if out.requires_grad:
+            out.register_hook(lambda grad: setattr(one, "backward", one.backward + 1))
+
+    handle = net.register_forward_hook(forward)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def bare(net: nn.Module, seen: list[Pass], x: Tensor) -> None:
+    """The same passes through the network alone, at the same batch sizes: nothing can take less."""
+    with nets.frozen(net):
+        for one in seen:
+            at = x[torch.arange(one.rows) % len(x)].requires_grad_(one.graph)
+            with torch.set_grad_enabled(one.graph):
+                out = net(at)
+            for k in range(one.backward):
+                torch.autograd.grad(out[:, k % out.shape[1]].sum(), at, retain_graph=k + 1 < one.backward)
+
+
+@cache
+def lenet() -> nn.Module:
+    """A LeNet by the published recipe, a fifth of its epochs."""
+    x, y = data.load("mnist", "train")
+    net, _ = networks.trained(nets.lenet, x, y, replace(training.HMT, epochs=6), warn=print)
+    return net.requires_grad_(False)
+
+
+@cache
+def digits(n: int) -> Tensor:
+    return data.load("mnist", "test", n=n, seed=0)[0]
+
+
+# --- chapter 1: margins --------------------------------------------------------------------------------------
+
+
+@benchmark
+def subspace_margins() -> Report:
+    """Against the published loop, and against the passes through the network that the algorithm needs."""
+    net, x, rounds = lenet(), digits(72), 6
+    spaces = spectra.dct_windows((1, 28, 28), size=8, step=1)
+    bases = [s.basis(dtype=torch.float32).flatten(1).T for s in spaces]
+    parts = x.chunk(rounds)  # the loop does a part of the digits in each round, ours do all of them in all
+
+    def loop(k: int) -> Tensor:
+        rows = [[subspace_deepfool(net, image[None], q)[0].norm() for q in bases] for image in parts[k]]
+        return torch.tensor(rows)
+
+    with passes(net) as ours:
+        margins.deepfool(net, x, spaces, refine=False)
+    with passes(net) as theirs:
+        loop(0)
+    seconds, results = take_turns(
+        {
+            "loop": loop,
+            "raw": lambda k: margins.deepfool(net, x, spaces, refine=False).raw,
+            "bare": lambda k: bare(net, ours, x),
+            "refined": lambda k: margins.deepfool(net, x, spaces).norm,
+            "tight": lambda k: margins.deepfool(net, x, spaces, tight=20).norm,
+        },
+        rounds,
+    )
+    seconds["loop"] *= rounds
+    looped, (raw, *_) = torch.cat(results["loop"]), results["raw"]
+
+    def row(label: str, name: str, values: Tensor | None, seen: list[Pass] | None, images: int) -> None:
+        gradients = (
+            "" if seen is None else f"{sum(p.rows * p.backward for p in seen) / images / len(spaces):.1f}"
+        )
+        each, times = 1e3 * seconds[name] / len(x) / len(spaces), seconds["loop"] / seconds[name]
+        median = "" if values is None else f"{values.median():.3f}"
+        report.rows.append((label, f"{each:.2f}", f"{times:.1f}", gradients, median))
+
+    report = Report(
+        f"Subspace DeepFool, LeNet, {len(x)} digits × {len(spaces)} windows of 8×8",
+        ("method", "CPU ms a margin", "times the loop's speed", "gradients a margin", "median ℓ2"),
+    )
+    row("published loop", "loop", looped, theirs, len(parts[0]))
+    row("`margins.deepfool`, raw", "raw", raw, ours, len(x))
+    row("the same passes, bare network", "bare", None, ours, len(x))
+    row("`margins.deepfool`, refined", "refined", results["refined"][0], None, len(x))
+    row("`margins.deepfool`, `tight=20`", "tight", results["tight"][0], None, len(x))
+    report.bounds += [
+        ("CPU time of the loop over ours, raw", seconds["loop"] / seconds["raw"], "≥", 12),
+        ("share of the network's own time in ours, raw", seconds["bare"] / seconds["raw"], "≥", 0.85),
+        (
+            "largest relative difference to the loop's margins",
+            (raw / looped - 1).abs().max().item(),
+            "≤",
+            1e-4,
+        ),
+    ]
+    return report
+
+
+@benchmark
+def full_space_margins() -> Report:
+    """Against attack libraries. All get the network with its weights laid out as our own calls have them."""
+    net, x = lenet(), digits(256)
+    with torch.no_grad():
+        own = net(x).argmax(1)
+    foolbox, libraries = _foolbox(net), _adv_lib()
+    ours = {
+        "DeepFool | ours, raw": lambda k: margins.deepfool(net, x, refine=False, keep=True).delta,
+        "DeepFool | ours, refined": lambda k: margins.deepfool(net, x, keep=True).delta[:, 0],
+        "DeepFool + 20 steps | ours, `tight=20`": lambda k: margins.deepfool(
+            net, x, tight=20, keep=True
+        ).delta[:, 0],
+    }
+    others = {
+        "DeepFool | foolbox": lambda k: foolbox("L2DeepFoolAttack", x, own, steps=100),
+        "DeepFool | adv-lib": lambda k: libraries["deepfool"].df(net, x, own) - x,
+        "DDN, 100 steps | foolbox": lambda k: foolbox("DDNAttack", x, own, steps=100),
+        "DDN, 100 steps | adv-lib": lambda k: (
+            libraries["decoupled_direction_norm"].ddn(net, x, own, steps=100) - x
+        ),
+        "SuperDeepFool | adv-lib": lambda k: libraries["superdeepfool"].sdf(net, x, own) - x,
+        "DDN, 100 steps | plain loop, no box": lambda k: unboxed_ddn(net, x, own, steps=100),
+    }
+    with nets.frozen(net):
+        seconds, results = take_turns(ours | others, rounds=3)
+    report = Report(
+        f"Full space, LeNet, {len(x)} digits",
+        ("method", "by", "box [0, 1]", "success", "median ℓ2", "CPU s"),
+    )
+    medians = {}
+    for name, (delta, *_) in results.items():
+        delta = delta.reshape(x.shape)
+        with torch.no_grad():
+            # A refined margin ends on the boundary itself: a thousandth further it has to be past it.
+            past = net(x + 1.001 * delta).argmax(1) != own
+        length = torch.where(past, delta.flatten(1).norm(dim=1), math.inf)
+        medians[name] = length.median().item()
+        boxed = "no" if name in ours or "no box" in name else "yes"
+        success = f"{past.double().mean():.2f}"
+        report.rows.append(
+            (*name.split(" | "), boxed, success, f"{medians[name]:.3f}", f"{seconds[name]:.2f}")
+        )
+    tight = "DeepFool + 20 steps | ours, `tight=20`"
+    best = min(("DDN, 100 steps | adv-lib", "SuperDeepFool | adv-lib"), key=medians.get)
+    unboxed = "DDN, 100 steps | plain loop, no box"
+    report.bounds += [
+        (
+            f"median of tight margins, against the best of adv-lib ({best.split(' |')[0]})",
+            medians[tight],
+            "≤",
+            medians[best],
+        ),
+        ("its CPU seconds, against that one's", seconds[tight], "≤", seconds[best]),
+        ("its median, against DDN's without a box, within 3 %", medians[tight], "≤", 1.03 * medians[unboxed]),
+        ("its CPU seconds, against that one's", seconds[tight], "≤", seconds[unboxed]),
+    ]
+    return report
+
+
+def unboxed_ddn(net: nn.Module, x: Tensor, own: Tensor, steps: int) -> Tensor:
+    """Rony et al.'s attack as published, but for the box and the quantisation: our margins have neither."""
+    delta, radius = torch.zeros_like(x), torch.ones(len(x))
+    best, shortest = torch.zeros_like(x), torch.full((len(x),), math.inf)
+    for step in range(steps):
+        at = (x + delta).requires_grad_()
+        logits = net(at)
+        (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(logits, own, reduction="sum"), at)
+        over, length = logits.argmax(1) != own, delta.flatten(1).norm(dim=1)
+        better = over & (length < shortest)
+        best[better], shortest[better] = delta[better], length[better]
+        stride = 0.01 + 0.99 * (1 + math.cos(math.pi * step / steps)) / 2
+        delta = delta + stride * nn.functional.normalize(gradient.flatten(1)).view_as(x)
+        radius = torch.where(over, 0.95 * radius, 1.05 * radius)
+        delta = nn.functional.normalize(delta.flatten(1)).view_as(x) * radius.view(-1, 1, 1, 1)
+    return best
+
+
+def _foolbox(net: nn.Module) -> Callable[..., Tensor]:
+    import foolbox
+
+    model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+
+    def attack(name: str, x: Tensor, own: Tensor, **options) -> Tensor:
+        return getattr(foolbox.attacks, name)(**options)(model, x, own, epsilons=None)[0] - x
+
+    return attack
+
+
+def _adv_lib() -> dict[str, ModuleType]:
+    """adv-lib's attack modules. It imports torchvision, and a plotting server's client that nothing here uses."""
+    import importlib
+
+    torchvision()
+    if "visdom" not in sys.modules:
+        sys.modules["visdom"] = ModuleType("visdom")
+        sys.modules["visdom"].Visdom = object
+    names = ("deepfool", "decoupled_direction_norm", "superdeepfool")
+    try:
+        return {name: importlib.import_module(f"adv_lib.attacks.{name}") for name in names}
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"{error}: `make bench` installs it (pip install --no-deps adv-lib==0.2.8)."
+        ) from None
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        print(f"Unknown benchmark {unknown[0]!r}: there are {', '.join(BENCHES)}.", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    reports = []
+    for name in names or BENCHES:
+        reports.append(BENCHES[name]())
+        print(reports[-1].markdown(), flush=True)
+        print()
+    print(f"torch {torch.__version__}, one thread, MNIST from: {data.where('mnist')}.")
+    return 0 if all(report.met() for report in reports) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

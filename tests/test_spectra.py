@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tightrope import seeds, spectra
+from tightrope import seeds, spectra, subspaces
 
 EXACT = 1e-11
 SHAPE = (2, 9, 7)
 whole = st.integers(0, 2**31)
 
 
-def subspaces(shape, seed):
+def one_of_each(shape, seed):
     """One of each kind, all of the same inputs."""
     _, height, width = shape
     keep = torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) < 0.4
@@ -44,7 +44,7 @@ def draw(shape, seed, n=4, dtype=torch.float64):
 @given(shapes, whole)
 def test_every_kind_is_an_orthogonal_projection(shape, seed):
     x, y = draw(shape, seed), draw(shape, seed + 7)
-    for s in subspaces(shape, seed):
+    for s in one_of_each(shape, seed):
         c, p = s.coordinates(x), s.project(x)
         assert c.shape == (len(x), s.dim)
         assert p.shape == x.shape
@@ -58,7 +58,7 @@ def test_every_kind_is_an_orthogonal_projection(shape, seed):
 @given(shapes, whole)
 def test_a_subspace_and_its_complement_share_out_the_space(shape, seed):
     x = draw(shape, seed)
-    for s in subspaces(shape, seed)[1:]:
+    for s in one_of_each(shape, seed)[1:]:
         other = s.complement()
         assert s.dim + other.dim == math.prod(shape)
         torch.testing.assert_close(s.project(x) + other.project(x), x, atol=EXACT, rtol=0)
@@ -149,5 +149,5 @@ def test_precision_and_device_follow_the_input():
 def test_imagenet_windows_cost_no_memory():
     """A dense basis of one ImageNet window is 768 × 150,528 numbers; a block keeps two thin matrices."""
     window = spectra.dct_windows((3, 224, 224), 16, 16)[3]
-    kept = [v.exact.numel() for v in vars(window).values() if isinstance(v, spectra._Cast)]
+    kept = [v.exact.numel() for v in vars(window).values() if isinstance(v, subspaces._Cast)]
     assert sum(kept) == 2 * 16 * 224

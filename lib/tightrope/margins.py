@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tightrope import boundary, progress
 from tightrope.nets import check_input, frozen
-from tightrope.spectra import Subspace, full
+from tightrope.subspaces import Subspace, full
 
 __all__ = ["Margins", "deepfool"]
 
@@ -76,11 +76,11 @@ def deepfool(
     """Margins of x (N, *shape) in each of J subspaces (default: the full space, J = 1).
 
     `model` is any callable from raw inputs (N, *shape) to logits (N, L), L >= 2; a module is measured in eval
-    mode and given back as it was. The search starts at the predicted label, right or wrong. Rivals are the `rivals` largest
-    logits of the clean input, its own among them, ranked once. At x + r each step solves the linearised
-    problem for the nearest rival k, |f_k - f_0| / ‖P_S ∇(f_k - f_0)‖ (at least 1e-4), and moves r that far
-    inside S; it ends when x + (1 + overshoot) r has another label (*Hold me tight*, section 2, and its code).
-    There is no box: the question is where the boundary lies, not what a camera could see.
+    mode and given back as it was. The search starts at the predicted label, right or wrong. Rivals are the
+    `rivals` largest logits of the clean input, its own among them, ranked once. At x + r each step solves the
+    linearised problem for the nearest rival k, |f_k - f_0| / ‖P_S ∇(f_k - f_0)‖ (at least 1e-4), and moves r
+    that far inside S; it ends when x + (1 + overshoot) r has another label (*Hold me tight*, section 2, and its
+    code). There is no box: the question is where the boundary lies, not what a camera could see.
 
     With `refine` the margin is then measured along the final direction, to a relative 1e-6 (float32) or 1e-12
     (float64): on an affine classifier the exact margin in S, elsewhere an upper bound, never above `raw`.

@@ -77,7 +77,12 @@ def test_reference_is_named():
 
 
 @pytest.mark.parametrize(
-    ("high", "expected"), [(30, ["1", "2", "5", "10", "20"]), (5e4, ["1", "10", "100", "1000"])]
+    ("high", "expected"),
+    [
+        (20, ["1", "2", "5", "10", "20"]),
+        (90, ["1", "3", "10", "30"]),
+        (5e4, ["1", "10", "100", "1000", "10k"]),
+    ],
 )
 def test_log_axes_have_plain_numbers_at_their_ticks(high, expected):
     fig, axes = figures.panels()

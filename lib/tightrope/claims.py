@@ -147,8 +147,14 @@ class Table:
         ]
 
     def _why(self, claim: Claim) -> str:
+        """The explanation of a claim that failed; the one that the row above has just given is not repeated."""
         failed = NOT_REPRODUCED in (verdict(claim, self.stored), verdict(claim, self.run))
-        return claim.explanation if failed else ""
+        if not failed or not claim.explanation:
+            return ""
+        above = self.claims[self.claims.index(claim) - 1] if self.claims.index(claim) else None
+        if above is not None and above.explanation == claim.explanation and self._why(above):
+            return "As above."
+        return claim.explanation
 
 
 def table(run: Record = None, chapter: str | None = None, claims: Iterable[Claim] | None = None) -> Table:
@@ -185,7 +191,7 @@ def scorecard(
             rows.append([words, *numbers, _both_verdicts(claim, paper, run)])
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
         made = f"Paper-scale run: {_of_stored(paper)}. This run: {_of_run(run)}."
-        parts += [f"## {{doc}}`{chapter}`", made, "\n".join(lines)]
+        parts += [f"## Chapter {chapter[:2].lstrip('0')}", f"{{doc}}`{chapter}`. {made}", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -100,16 +100,15 @@ def _percentiles(values: np.ndarray, at: Sequence[float]) -> list[float]:
 
 
 def log_axes(axes: Axes, which: str = "xy") -> None:
-    """Logarithmic axes whose ticks are plain numbers, at 1, 2 and 5 of each decade (1 alone over many decades)."""
+    """Logarithmic axes whose ticks are plain numbers: 1, 2, 5 of each decade, over more decades 1, 3 or 1 alone."""
     for name in which:
         axis = getattr(axes, f"{name}axis")
         getattr(axes, f"set_{name}scale")("log")
         low, high = axis.get_view_interval()
         decades = np.log10(high / low)
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,)))
-        axis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{value:g}" if value < 1e4 else f"{value:.0e}")
-        )
+        subs = (1, 2, 5) if decades < 1.5 else (1, 3) if decades < 2.5 else (1,)
+        axis.set_major_locator(LogLocator(subs=subs))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}" if v < 1e4 else f"{v / 1e3:g}k"))
         axis.set_minor_formatter(NullFormatter())
 
 

@@ -1,0 +1,59 @@
+# The two commands are `make book` and `make test`; `make help` lists the rest.
+
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+PROFILE ?= quick
+DEVICE  ?= auto
+SEED    ?= 0
+CHAPTERS ?=
+
+# Only plain pip: it reads the same configuration files on every machine, wheels for this machine's torch included.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: help book test bench sync clean
+
+help:
+	@echo 'make book     execute what changed, build the site'
+	@echo '                PROFILE=smoke|quick|paper  CHAPTERS="01 05"  DEVICE=cpu|cuda  SEED=0  PYTHON=python3.12'
+	@echo 'make test     unit tests, every chapter in smoke, the built pages, pairs, style'
+	@echo 'make bench    the margins against other libraries, single thread'
+	@echo 'make sync     make the two files of each chapter say the same'
+	@echo 'make clean    delete what was executed and built (the networks and $(VENV) stay)'
+
+book: $(VENV)/book.stamp
+	@$(BIN)/python -m tightrope book --profile "$(PROFILE)" --device "$(DEVICE)" --seed "$(SEED)" --chapters $(CHAPTERS)
+
+test: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest --doctest-modules lib/tightrope
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/test.stamp
+	@$(PIP) --no-deps adv-lib==0.2.8
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
+
+sync: $(VENV)/book.stamp
+	@$(BIN)/python -m tightrope sync $(CHAPTERS)
+
+clean:
+	@$(if $(wildcard build),find build -mindepth 1 -maxdepth 1 ! -name networks -exec rm -rf {} +)
+	@echo 'build/ is empty, but for trained networks.'
+
+# A stamp is touched when its install has ended well, so that a broken one is done again.
+$(VENV)/book.stamp: pyproject.toml | $(BIN)/python
+	@echo 'Installing what the book needs (once; about 1.5 GB, 5 GB where torch comes with CUDA) ...'
+	@$(PIP) -e '.[book]'
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml | $(BIN)/python
+	@echo 'Installing what the tests need (once) ...'
+	@$(PIP) -e '.[book,test]'
+	@touch $(VENV)/book.stamp $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'The book needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo 'Python could not make a virtual environment; on Debian: apt-get install python3-venv'; exit 1; }

@@ -1,0 +1,227 @@
+"""`python -m tightrope`: the one entry behind make."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+from pathlib import Path
+
+from .layout import PROFILES, Checkout, Stop, find_checkout
+
+DESCRIPTION = """\
+Walking the Tightrope: an executable book on margins, features and adversarial examples.
+
+  tightrope book                       execute what changed, build the site
+  tightrope book --chapters 1 5        only these; the other pages stay as they were
+  tightrope run 1 --profile paper      execute a chapter, build nothing
+"""
+
+RUNNING = """\
+profiles
+  smoke   seconds a chapter, tiny: does everything work?
+  quick   minutes a chapter on one core, real data: what `make book` does
+  paper   the sources' sizes, for a GPU
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit status. 2: something to put right in the call, 1: something failed."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments, find_checkout(arguments.root)) or 0
+    except Stop as stop:
+        print(f"\n{stop}" if stop.status == 1 else str(stop), file=sys.stderr)
+        return stop.status
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"{error.strerror or error}{where}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. Finished chapters are kept; the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def book(arguments: argparse.Namespace, checkout: Checkout) -> None:
+    """Execute what changed and build the site."""
+    from . import publish
+
+    with checkout.lock():
+        jobs = _execute(arguments, checkout, arguments.chapters)
+        chosen = {job.chapter for job in jobs}
+        jobs += [
+            _as_it_was(checkout, chapter, arguments.profile)
+            for chapter in checkout.chapters()
+            if chapter not in chosen
+        ]
+        _warn_of_drift(checkout)
+        first = publish.publish(checkout, jobs, arguments.out)
+    print(f"The book is built. Open {first.resolve().as_uri()}")
+
+
+def run(arguments: argparse.Namespace, checkout: Checkout) -> None:
+    """Execute chapters; with --store, keep their records as the runs that the book shows."""
+    from . import execute
+
+    if arguments.store and (arguments.profile == "smoke" or arguments.set):
+        raise Stop(
+            "Only a full quick or paper run can be stored: leave out --store, or --set and --profile smoke."
+        )
+    with checkout.lock():
+        jobs = _execute(arguments, checkout, arguments.chapters)
+        for job in jobs:
+            if arguments.store:
+                print(f"stored {os.path.relpath(execute.store(job))}")
+            else:
+                print(os.path.relpath(checkout.executed(job.profile, job.chapter)))
+
+
+def sync(arguments: argparse.Namespace, checkout: Checkout) -> None:
+    """Make the two files of each chapter say the same."""
+    from . import notebooks
+
+    for chapter in checkout.find(arguments.chapters):
+        print(f"{chapter}: {notebooks.sync(checkout, chapter, arguments.source)}")
+
+
+def check(arguments: argparse.Namespace, checkout: Checkout) -> int:
+    """Check files in git, and the built site where there is one."""
+    from . import checks
+
+    built = arguments.site or checkout.build / "_build" / "html"
+    if arguments.site and not built.is_dir():
+        raise Stop(f"There are no built pages in {built}; run `make book`.")
+    problems = checks.pairs(checkout) + checks.environment(checkout)
+    if built.is_dir():
+        problems += checks.site(built)
+    for problem in problems:
+        print(problem)
+    print(f"{len(problems)} problem{'s' * (len(problems) != 1)}." if problems else "All is well.")
+    return 1 if problems else 0
+
+
+def scorecard(arguments: argparse.Namespace, checkout: Checkout) -> None:
+    """Print every claim beside what was measured."""
+    from . import publish, runner
+
+    print(publish.scorecard(checkout, runner.plan(checkout, checkout.chapters(), arguments.profile)))
+
+
+def _execute(arguments: argparse.Namespace, checkout: Checkout, chapters: list[str]) -> list:
+    """Plan the chosen chapters, execute those whose outputs are not there; returns the jobs."""
+    from . import runner
+
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise Stop(f"--jobs takes a number from 1 on, not {arguments.jobs}.")
+    given = dict(_assignment(text) for text in arguments.set)
+    jobs = runner.plan(
+        checkout, checkout.find(chapters), arguments.profile, arguments.device, arguments.seed, given
+    )
+    todo = [job for job in jobs if not job.is_done()]
+    for job in jobs:
+        if job not in todo:
+            print(f"{job.chapter}  unchanged")
+    if todo:
+        runner.run(todo, arguments.jobs)
+    return jobs
+
+
+def _as_it_was(checkout: Checkout, chapter: str, profile: str):
+    """The job behind a page that was not asked for: its last execution, if that is of today's code."""
+    from . import execute, runner
+
+    for candidate in dict.fromkeys((profile, "quick", "paper", "smoke")):
+        done = execute.finished(checkout, candidate, chapter)
+        if done is not None:
+            about = done.metadata["tightrope"]
+            job = runner.plan(
+                checkout, [chapter], candidate, about["device"], about["seed"], about["parameters"]
+            )[0]
+            if job.is_done():
+                return job
+    return runner.plan(checkout, [chapter], profile)[0]
+
+
+def _warn_of_drift(checkout: Checkout) -> None:
+    from . import notebooks
+
+    for chapter in checkout.chapters():
+        notebook = checkout.notebook(chapter)
+        if notebook.is_file() and notebooks.difference(checkout.text(chapter), notebook):
+            print(f"{notebook.name} says something else than {chapter}.md, which was used; see `make sync`.")
+
+
+def _assignment(text: str) -> tuple[str, object]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise Stop(f"--set takes name=value, not {text!r}.")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tightrope", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--root", type=Path, help="the checkout (default: the one around the working directory)"
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, function, epilog: str | None = None) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=function.__doc__.split(".")[0],
+            description=function.__doc__,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(command=function)
+        return sub
+
+    for name, function in (("book", book), ("run", run)):
+        sub = command(name, function, RUNNING)
+        flag = "--chapters" if name == "book" else "chapters"
+        sub.add_argument(
+            flag, nargs="*", metavar="CHAPTER", default=[], help="numbers or names (default: all)"
+        )
+        sub.add_argument(
+            "--profile", default="quick", metavar="|".join(PROFILES), help="the sizes (default: quick)"
+        )
+        sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+        sub.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")
+        sub.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="another parameter of the chapter's parameters cell",
+        )
+        sub.add_argument("--jobs", type=int, help="chapters at a time (default: one a core)")
+        if name == "book":
+            sub.add_argument("--out", type=Path, help="build in another folder than build/")
+        else:
+            sub.add_argument("--store", action="store_true", help="keep the numbers in book/runs, for git")
+
+    sub = command("sync", sync)
+    sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help="numbers or names (default: all)")
+    sub.add_argument(
+        "--from",
+        dest="source",
+        choices=("md", "ipynb"),
+        help="the file that is right (default: the changed one)",
+    )
+    sub = command("check", check)
+    sub.add_argument("--site", type=Path, help="the built pages (default: build/_build/html)")
+    sub = command("scorecard", scorecard)
+    sub.add_argument(
+        "--profile", default="quick", metavar="|".join(PROFILES), help="whose records (default: quick)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""What changes a key, and what does not."""
+
+from pathlib import Path
+
+import pytest
+
+from tightrope import keys, reach
+from tightrope.layout import Checkout
+
+LIBRARY = {
+    "__init__.py": '"""A package."""\n',
+    "ground.py": (
+        '"""Ground."""\n\nSCALE = 2\n\n\ndef used(x):\n    """Doc."""\n    return x * SCALE\n\n\n'
+        "def other(x):\n    return -x\n"
+    ),
+    "upper.py": (
+        "from . import ground\nfrom .ground import used as use\nfrom .table import TABLE\n\n\n"
+        "class Thing:\n    def go(self):\n        return helper(1)\n\n\n"
+        "def helper(x):\n    return use(x)\n\n\n"
+        "def whole(name):\n    return getattr(ground, name)\n\n\n"
+        "def late(x):\n    from .ground import other\n\n    return other(x)\n"
+    ),
+    "table.py": (
+        "TABLE = {}\n\n\ndef register(f):\n    TABLE[f.__name__] = f\n    return f\n\n\n"
+        "@register\ndef entry():\n    return 1\n"
+    ),
+    "runs.py": "def start():\n    return 1\n",
+    "console.py": "def show():\n    return 1\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    folder = tmp_path / "lib" / "tightrope"
+    folder.mkdir(parents=True)
+    for name, text in LIBRARY.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def names(cell: str, package: Path) -> set[str]:
+    return {f"{module}:{bound}" for module, _, bound in reach.reached([cell], package)}
+
+
+def edit(package: Path, name: str, old: str, new: str) -> None:
+    text = (package / name).read_text()
+    assert old in text
+    (package / name).write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "from tightrope import ground\nground.used(1)",
+        "from tightrope import ground as g\nfor i in range(2):\n    g.used(i)",
+        "import tightrope.ground as g\ng.used(1)",
+        "import tightrope.ground\ntightrope.ground.used(1)",
+        "import tightrope\nf = tightrope.ground.used",
+        "from tightrope.ground import used\nused(1)",
+        "%matplotlib inline\nfrom tightrope.ground import used\n!ls\nused(1)",
+    ],
+)
+def test_a_function_is_reached_however_it_is_imported_and_its_neighbour_is_not(cell, package):
+    assert names(cell, package) == {"tightrope.ground:used", "tightrope.ground:SCALE"}
+
+
+def test_names_are_followed_through_classes_aliases_and_imports_inside_functions(package):
+    found = names("from tightrope.upper import Thing\nThing().go()", package)
+    assert {
+        "tightrope.upper:Thing",
+        "tightrope.upper:helper",
+        "tightrope.ground:used",
+        "tightrope.ground:SCALE",
+    } <= found
+    assert "tightrope.ground:other" not in found
+    assert "tightrope.ground:other" in names("from tightrope import upper\nupper.late(1)", package)
+
+
+def test_what_cannot_be_followed_counts_as_the_whole_module(package):
+    assert "tightrope.ground:other" in names("from tightrope.upper import whole\nwhole(1)", package)
+    assert "tightrope.ground:other" in names(
+        "from tightrope import ground\nf = getattr(ground, 'oth' + 'er')", package
+    )
+    assert "tightrope.ground:other" in names("from tightrope.ground import *", package)
+
+
+def test_what_a_module_registers_on_import_counts_with_it(package):
+    assert "tightrope.table:entry" in names("from tightrope.table import TABLE\nTABLE['entry']()", package)
+    assert "tightrope.table:entry" in names("from tightrope.upper import TABLE\nTABLE['entry']()", package)
+
+
+CELL = "from tightrope import upper\nupper.helper(1)"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("ground.py", "return x * SCALE", "return x * SCALE * 1"),
+        ("ground.py", "SCALE = 2", "SCALE = 2.0"),
+        ("upper.py", "return use(x)", "return use(x) + 0"),
+    ],
+)
+def test_the_key_changes_with_code_that_is_reached(name, old, new, package):
+    before = reach.code_key([CELL], package)
+    edit(package, name, old, new)
+    assert reach.code_key([CELL], package) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("ground.py", '"""Doc."""', '"""Another docstring."""'),
+        ("ground.py", '    """Doc."""\n', ""),
+        ("ground.py", '"""Ground."""\n', "# A comment.\n"),
+        ("ground.py", "return x * SCALE", "return (x\n            * SCALE)  # twice"),
+        ("ground.py", "return -x", "return +x"),
+        ("upper.py", "return getattr(ground, name)", "return None"),
+        ("table.py", "return 1", "return 2"),
+    ],
+)
+def test_the_key_stays_with_comments_docstrings_layout_and_code_that_is_not_reached(name, old, new, package):
+    before = reach.code_key([CELL], package)
+    edit(package, name, old, new)
+    assert reach.code_key([CELL], package) == before
+
+
+def test_the_form_of_a_cell_keeps_what_matters():
+    form = reach.cell_form
+    assert form("f( 1 )  # one") == form("f(1)")
+    assert form("f(1);") != form("f(1)")
+    assert form("f(1);  # quiet") == form("f(1);")
+    assert form("'text'") != form("'other text'")  # the last expression of a cell is shown
+    assert form("%time f(1)") != form("%time f(2)")
+    assert form("x = 1") != form("x = True") != form("x = 1.0")
+
+
+def notebook(*sources: str, tags: dict[int, list[str]] | None = None) -> list[dict]:
+    tags = tags or {}
+    return [
+        {"cell_type": "code", "source": source, "metadata": {"tags": tags.get(i, [])}}
+        for i, source in enumerate(sources)
+    ]
+
+
+def execution(checkout: Checkout, cells: list[dict], **changes) -> str:
+    given = {"profile": "quick", "seed": 0, "device": "cpu", "parameters": {}} | changes
+    return keys.execution_key(checkout, "01-first", cells, **given)
+
+
+@pytest.fixture
+def checkout(package) -> Checkout:
+    root = package.parents[1]
+    (root / "book" / "runs").mkdir(parents=True)
+    return Checkout(root)
+
+
+def test_an_execution_depends_on_code_profile_seed_device_and_parameters(checkout):
+    cells = notebook("x = 1", CELL)
+    same = execution(checkout, cells)
+    assert execution(checkout, [{"cell_type": "markdown", "source": "Prose."}, *cells]) == same
+    assert execution(checkout, notebook("x = 1  # one", CELL)) == same
+    others = [
+        execution(checkout, notebook("x = 2", CELL)),
+        execution(checkout, notebook("x = 1", CELL, tags={0: ["parameters"]})),
+        execution(checkout, cells, profile="paper"),
+        execution(checkout, cells, seed=1),
+        execution(checkout, cells, device="cuda"),
+        execution(checkout, cells, parameters={"x": 3}),
+    ]
+    assert len({same, *others}) == 7
+
+
+def test_an_execution_depends_on_its_own_claims_and_stored_run(checkout):
+    cells = notebook("x = 1")
+    claims = checkout.book / "claims.yml"
+    claims.write_text(
+        "- {id: a, chapter: 01-first, published: 1}\n- {id: b, chapter: 02-second, published: 1}\n"
+    )
+    same = execution(checkout, cells)
+    claims.write_text(
+        "# Now.\n- {id: a, chapter: 01-first, published: 1}\n- {id: b, chapter: 02-second, published: 2}\n"
+    )
+    assert execution(checkout, cells) == same
+    claims.write_text("- {id: a, chapter: 01-first, published: 2}\n")
+    own = execution(checkout, cells)
+    checkout.stored("01-first").write_text("{}")
+    assert len({same, own, execution(checkout, cells)}) == 3
+
+
+def test_an_execution_depends_on_the_data_file_it_would_read(checkout, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIGHTROPE_DATA", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    reads, other = notebook('load("digits")'), notebook('load("photos")')
+    before = execution(checkout, reads), execution(checkout, other)
+    (tmp_path / "data" / "digits.npz").write_bytes(b"1")
+    after = execution(checkout, reads), execution(checkout, other)
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+    assert keys.same_code(after[0], before[0])
+    assert not keys.same_code(after[0], after[1])
+
+
+def test_the_machinery_is_no_part_of_an_execution_and_the_top_floor_none_of_a_stored_run(checkout):
+    cells = notebook("from tightrope import console, ground, runs\nground.used(runs.start())\nconsole.show()")
+    before = execution(checkout, cells), keys.stored_key(checkout, cells)
+    edit(checkout.package, "console.py", "return 1", "return 2")
+    assert (execution(checkout, cells), keys.stored_key(checkout, cells)) == before
+    edit(checkout.package, "runs.py", "return 1", "return 2")
+    assert execution(checkout, cells) != before[0]
+    assert keys.stored_key(checkout, cells) == before[1]
+    edit(checkout.package, "ground.py", "SCALE = 2", "SCALE = 3")
+    assert keys.stored_key(checkout, cells) != before[1]
+
+
+def test_a_stored_run_does_not_depend_on_cells_that_only_draw(checkout):
+    def key(drawing: str, tag: str) -> str:
+        return keys.stored_key(checkout, notebook("x = 1", drawing, tags={1: [tag]}))
+
+    assert key("plot(x)", "figure") == key("plot(x, 'red')", "figure")
+    assert key("plot(x)", "other") != key("plot(x, 'red')", "other")
+
+
+def test_every_module_of_the_library_has_a_floor():
+    package = Checkout(Path(__file__).resolve().parents[1]).package
+    modules = {p.stem for p in package.glob("*.py")}
+    assert modules >= keys.TOP_FLOOR
+    assert keys.TOP_FLOOR.isdisjoint({"data", "synthetic", "spectra", "nets", "training", "margins"})

@@ -176,7 +176,9 @@ def test_scorecard_has_every_claim_once(one):
         "2 claims. Paper-scale runs: 0 reproduced, 1 not reproduced, 1 not run. "
         "These runs: 1 reproduced, 0 not reproduced, 1 not run."
     )
-    assert text.index("## Chapter 1\n\n{doc}`01-synthetic-margins`") < text.index("## Chapter 2\n\n{doc}`02-other`")
+    assert text.index("## Chapter 1\n\n{doc}`01-synthetic-margins`") < text.index(
+        "## Chapter 2\n\n{doc}`02-other`"
+    )
     assert "Paper-scale run: stale" in text
     rows = [re.split(r"(?<!\\)\|", line) for line in text.splitlines() if line.startswith("| ")]
     assert {len(row) for row in rows} == {7}

@@ -123,22 +123,23 @@ class Table:
             words = escape(claim.statement)
             if claim.where:
                 words = f"<strong>{escape(claim.where)}</strong> {words}"
-            if why := self._why(claim):
+            if why := self.why(claim):
                 words += f"<br><em>{escape(why)}</em>"
-            rows.append([words, *map(escape, self._cells(claim))])
+            rows.append([words, *map(escape, self.cells(claim))])
         return html(head, rows, "claims")
 
     def __repr__(self) -> str:
         lines = [f"paper-scale run: {_of_stored(self.stored)}", f"this run: {_of_run(self.run)}"]
         for claim in self.claims:
-            published, paper, here, judged = self._cells(claim)
+            published, paper, here, judged = self.cells(claim)
             lines.append(f"{claim.where}: {claim.statement}" if claim.where else claim.statement)
             lines.append(f"    published {published} | paper scale {paper} | this run {here} | {judged}")
-            if why := self._why(claim):
+            if why := self.why(claim):
                 lines.append(f"    {why}")
         return "\n".join(lines)
 
-    def _cells(self, claim: Claim) -> list[str]:
+    def cells(self, claim: Claim) -> list[str]:
+        """Published, the paper-scale run's, this run's, and the verdict, as text."""
         return [
             _published(claim),
             _measured(claim, self.stored),
@@ -146,13 +147,13 @@ class Table:
             _both_verdicts(claim, self.stored, self.run),
         ]
 
-    def _why(self, claim: Claim) -> str:
+    def why(self, claim: Claim) -> str:
         """The explanation of a claim that failed; the one that the row above has just given is not repeated."""
         failed = NOT_REPRODUCED in (verdict(claim, self.stored), verdict(claim, self.run))
         if not failed or not claim.explanation:
             return ""
         above = self.claims[self.claims.index(claim) - 1] if self.claims.index(claim) else None
-        if above is not None and above.explanation == claim.explanation and self._why(above):
+        if above is not None and above.explanation == claim.explanation and self.why(above):
             return "As above."
         return claim.explanation
 
@@ -179,16 +180,13 @@ def scorecard(
     parts = [_count(claims, runs, stored)]
     for chapter in chapters:
         run, paper = _as_record(runs.get(chapter)), stored.get(chapter)
+        beside = Table([claim for claim in claims if claim.chapter == chapter], paper, run)
         rows = [["claim", "published", "paper-scale run", "this run", "verdict"], ["---"] * 5]
-        for claim in (c for c in claims if c.chapter == chapter):
+        for claim in beside.claims:
             source = f"{{cite:t}}`{claim.source}`" if claim.source else "ours"
             words = f"{source}, {claim.where}: " if claim.where else f"{source}: "
-            words += claim.statement
-            judged = (verdict(claim, paper), verdict(claim, run))
-            if claim.explanation and NOT_REPRODUCED in judged:
-                words += f" *{claim.explanation}*"
-            numbers = [_published(claim), _measured(claim, paper), _measured(claim, run)]
-            rows.append([words, *numbers, _both_verdicts(claim, paper, run)])
+            words += claim.statement + (f" *{why}*" if (why := beside.why(claim)) else "")
+            rows.append([words, *beside.cells(claim)])
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
         made = f"Paper-scale run: {_of_stored(paper)}. This run: {_of_run(run)}."
         parts += [f"## Chapter {chapter[:2].lstrip('0')}", f"{{doc}}`{chapter}`. {made}", "\n".join(lines)]

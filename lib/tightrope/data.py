@@ -47,14 +47,22 @@ class DataSet:
 
     image: tuple[int, ...]  # (H, W) or (H, W, C)
     classes: int
+    mean: tuple[float, ...]  # of each channel, and its standard deviation: what networks normalise by
+    std: tuple[float, ...]
     splits: tuple[str, ...] = SPLITS
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape (C, H, W) in which `load` gives an image."""
+        return len(self.mean), *self.image[:2]
 
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 DATA_SETS = {
-    "mnist": DataSet((28, 28), 10),
-    "cifar10": DataSet((32, 32, 3), 10),
-    "imagenette128": DataSet((128, 128, 3), 10),
-    "imagenet_sample224": DataSet((224, 224, 3), 1000, splits=("test",)),
+    "mnist": DataSet((28, 28), 10, (0.1307,), (0.3081,)),
+    "cifar10": DataSet((32, 32, 3), 10, (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)),
+    "imagenette128": DataSet((128, 128, 3), 10, **IMAGENET),
+    "imagenet_sample224": DataSet((224, 224, 3), 1000, **IMAGENET, splits=("test",)),
 }
 
 

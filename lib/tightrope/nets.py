@@ -125,6 +125,63 @@ def lenet(
     return initialise(nn.Sequential(layers), init, seed)
 
 
+class TwoLogits(nn.Module):
+    """One score s (N, 1) as the logits (−s/2, s/2) of two classes: cross-entropy on them is log(1 + e^{∓s})."""
+
+    def forward(self, s: Tensor) -> Tensor:
+        return torch.cat([-s / 2, s / 2], 1)
+
+
+def four_layer(
+    seed: int | torch.Generator = 0,
+    *,
+    shape: tuple[int, int, int] = (3, 32, 32),
+    mean: float | Sequence[float] | Tensor = (0.4914, 0.4822, 0.4465),
+    std: float | Sequence[float] | Tensor = (0.247, 0.243, 0.261),
+    batch_norm: bool = False,
+    centred: bool = False,
+    bias: bool = True,
+) -> nn.Sequential:
+    """Differential training's four-layer network: conv 6 (5×5), pool, conv 16 (5×5), pool, 120-84-1, He init.
+
+    (N, C, H, W) raw pixels to two logits (N, 2) made of one score. `net.relu4` gives the 84 features, `net.fc3` the
+    score. The defaults are CIFAR-10's. `batch_norm`: before every ReLU; `centred`: the features lose their mean
+    before the last layer; `bias`: whether the last layer has one.
+    """
+    start = lenet(seed, init="he", shape=shape, classes=1, mean=mean, std=std)
+    if not bias:
+        start.fc3.register_parameter("bias", None)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, layer in start.named_children():
+        if name == "fc3" and centred:
+            # What is subtracted is the batch's mean in training, its running average after.
+            layers["centre"] = Centre(84)
+        layers[name] = layer
+        if batch_norm and name.startswith(("conv", "fc")) and name != "fc3":
+            conv = isinstance(layer, nn.Conv2d)
+            layers[f"norm_{name}"] = (
+                nn.BatchNorm2d(layer.out_channels) if conv else nn.BatchNorm1d(layer.out_features)
+            )
+    layers["logits"] = TwoLogits()
+    return nn.Sequential(layers)
+
+
+class Centre(nn.Module):
+    """(N, K) minus its mean over the batch; in eval mode minus the running average of those means."""
+
+    def __init__(self, features: int, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x - self.mean
+        mean = x.mean(0)
+        self.mean.lerp_(mean.detach().to(self.mean.dtype), self.momentum)
+        return x - mean
+
+
 def initialise(net: nn.Module, init: str = "he", seed: int | torch.Generator = 0) -> nn.Module:
     """Draw every weight of `net` anew, in place, in the order of `net.modules()`; returns `net`.
 
@@ -216,3 +273,12 @@ def _per_channel(value: float | Sequence[float] | Tensor) -> Tensor:
 def _wrong_shape(expected: tuple[int, ...], x: Tensor) -> str:
     want = ", ".join(["N", *map(str, expected)])
     return f"This network takes samples of shape ({want}), not {tuple(x.shape)}."
+
+
+def __getattr__(name: str) -> object:
+    # Networks for photographs have a module of their own, which is built on this one.
+    from tightrope import architectures
+
+    if name in architectures.__all__:
+        return getattr(architectures, name)
+    raise AttributeError(f"tightrope.nets has no {name!r}.")

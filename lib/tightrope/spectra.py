@@ -5,14 +5,18 @@ The transform is in `dct`, the subspaces are in `subspaces`; chapters say `spect
 
 from __future__ import annotations
 
-from tightrope.dct import dct2, dct_matrix, idct2
+from tightrope.dct import dct2, dct_matrix, flip, high_pass, idct2, low_pass
 from tightrope.subspaces import (
     Subspace,
     dct_block,
     dct_coefficients,
+    dct_diagonals,
+    dct_grid,
     dct_windows,
+    energy,
     full,
     random_subspace,
+    random_windows,
     span,
 )
 
@@ -21,10 +25,17 @@ __all__ = [
     "dct2",
     "dct_block",
     "dct_coefficients",
+    "dct_diagonals",
+    "dct_grid",
     "dct_matrix",
     "dct_windows",
+    "energy",
+    "flip",
     "full",
+    "high_pass",
     "idct2",
+    "low_pass",
     "random_subspace",
+    "random_windows",
     "span",
 ]

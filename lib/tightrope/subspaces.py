@@ -22,8 +22,8 @@ from tightrope.dct import cosines, dct2, idct2
 class Subspace(ABC):
     """A linear subspace S of inputs of one shape, with an orthonormal basis it need not write down.
 
-    Made by `span`, `full`, `random_subspace`, `dct_block`, `dct_windows`, `dct_coefficients` or
-    `Subspace.complement`.
+    Made by `span`, `full`, `random_subspace`, `random_windows`, `dct_block`, `dct_windows`, `dct_grid`,
+    `dct_diagonals`, `dct_coefficients` or `Subspace.complement`.
 
     Attributes: `shape`, the shape of one input; `dim`, the dimension of S; `name`, for tables and axes.
     Coordinates are isometric: ||coordinates(x)|| is the length of x's projection onto S.
@@ -274,6 +274,52 @@ def dct_windows(shape: Sequence[int], size: int = 8, step: int = 1) -> list[Subs
             f"A window of {size} x {size} coefficients does not fit a {shape[1]} x {shape[2]} image."
         )
     return [dct_block(shape, i, i, size) for i in range(0, min(shape[1:]) - size + 1, step)]
+
+
+def dct_grid(shape: Sequence[int], size: int = 8, step: int = 4) -> list[list[Subspace]]:
+    """Blocks of `size` x `size` DCT coefficients on a grid, on and off the diagonal: rows of the grid, low to high."""
+    shape = _image(shape)
+    if step < 1 or not 1 <= size <= min(shape[1:]):
+        raise ValueError(
+            f"A grid of blocks needs a size between 1 and {min(shape[1:])} and a step of at least 1, "
+            f"not {size} and {step}."
+        )
+    rows, cols = (range(0, n - size + 1, step) for n in shape[1:])
+    return [[dct_block(shape, i, j, size) for j in cols] for i in rows]
+
+
+def dct_diagonals(shape: Sequence[int], size: int = 8, step: int = 1) -> list[Subspace]:
+    """The `size` diagonal atoms of each window: what the formula printed in section 3.2 spans, `size` dimensions a
+    channel where `dct_windows` has `size` squared."""
+    shape = _image(shape)
+    windows = []
+    for i in range(len(dct_windows(shape, size, step))):
+        keep = torch.zeros(shape[1:], dtype=torch.bool)
+        keep.diagonal()[i * step : i * step + size] = True
+        windows.append(dct_coefficients(shape, keep, name=f"DCT diagonal {i * step}"))
+    return windows
+
+
+def random_windows(
+    shape: Sequence[int], dim: int, count: int, seed: int | torch.Generator = 0
+) -> list[Subspace]:
+    """`count` subspaces of dimension `dim`, orthogonal to each other and otherwise uniformly random.
+
+    The control to the cosine windows: windows of as many dimensions of a basis that knows nothing of images.
+    """
+    shape = _shape(shape)
+    total = math.prod(shape)
+    if dim < 1 or count < 1 or dim * count > total:
+        raise ValueError(f"{count} orthogonal windows of {dim} dimensions do not fit into {total} dimensions.")
+    generator = seeds.generator(seed, "random windows")
+    draw = torch.randn(total, dim * count, generator=generator, dtype=torch.float64, device=generator.device)
+    q = torch.linalg.qr(draw.cpu()).Q.T
+    return [_Span(shape, part, f"random {k}") for k, part in enumerate(q.split(dim))]
+
+
+def energy(x: Tensor, subspaces: Sequence[Subspace]) -> Tensor:
+    """The squared length (N, J) of the part of x (N, *shape) in each of J subspaces."""
+    return torch.stack([s.coordinates(x).square().sum(1) for s in subspaces], 1)
 
 
 def dct_coefficients(shape: Sequence[int], keep: Tensor, *, name: str = "DCT set") -> Subspace:

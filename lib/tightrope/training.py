@@ -18,13 +18,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tightrope import progress, seeds
+from tightrope import pair_losses, progress, seeds
 from tightrope._files import reason, replacing
+
+OBJECTIVES = {
+    "cross-entropy": cross_entropy,
+    "logistic pairs": pair_losses.on_labels(pair_losses.logistic_pairs),
+    "squared pairs": pair_losses.on_labels(pair_losses.squared_pairs),
+    "balanced squares": pair_losses.on_labels(pair_losses.balanced_squares),
+}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: cross-entropy, mini-batches without augmentation, the last one may be short.
+    """How a network is trained: mini-batches without augmentation, the last one may be short.
+
+    `loss` is one of `OBJECTIVES`; those on pairs are for two classes and take all pairs inside a batch.
 
     `schedule`: "triangular" raises the rate from 0 to `lr` at the fraction `peak` of training and lowers it
     to 0 at its end, batch by batch; "constant" keeps `lr`. `clip` bounds the gradient's norm. `stop_at`: the
@@ -41,8 +50,11 @@ class Recipe:
     peak: float = 2 / 5
     clip: float | None = None
     stop_at: float | None = None
+    loss: str = "cross-entropy"
 
     def __post_init__(self) -> None:
+        if self.loss not in OBJECTIVES:
+            raise ValueError(f"Unknown loss {self.loss!r}: use {', '.join(map(repr, OBJECTIVES))}.")
         if self.optimizer not in ("sgd", "adam"):
             raise ValueError(f"Unknown optimizer {self.optimizer!r}: use 'sgd' or 'adam'.")
         if self.schedule not in ("triangular", "constant"):
@@ -145,7 +157,7 @@ def fit(
                     group["lr"] = rate
                 with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=cuda):
                     logits = net(x[rows].contiguous(memory_format=layout))
-                    loss = cross_entropy(logits, y[rows])
+                    loss = OBJECTIVES[recipe.loss](logits, y[rows])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 if recipe.clip is not None:

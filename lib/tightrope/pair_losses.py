@@ -1,0 +1,111 @@
+"""Differential training: losses on the differences between scores of opposite classes.
+
+*Cross-entropy loss and low-rank features*, equations (2), (5), (6) and (7). Everything here works on scores, one
+number a sample: a (I,) of the class to be put on the positive side, b (J,) of the other. For a linear classifier
+a_i = ⟨w, x_i⟩, which is (2); for a network a_i = wᵀφ(x_i), which is (6). Losses are means over the |I|·|J| pairs,
+where the source writes sums: the minimiser is the same and a learning rate keeps its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+__all__ = [
+    "TradeOff",
+    "balanced_squares",
+    "bias",
+    "logistic_pairs",
+    "on_labels",
+    "squared_pairs",
+    "trade_off",
+]
+
+
+def logistic_pairs(a: Tensor, b: Tensor) -> Tensor:
+    """(2) and (6): the mean of log(1 + exp(−(a_i − b_j))) over all pairs. All |I|·|J| differences are formed."""
+    _check(a, b)
+    return softplus(b - a[:, None]).mean()
+
+
+def squared_pairs(a: Tensor, b: Tensor, gap: float = 1.0) -> Tensor:
+    """(7): the mean of (a_i − b_j − gap)² over all pairs, exactly, in O(|I| + |J|).
+
+    The difference of two independent draws has the variances' sum for variance, so the double sum is
+    var(a) + var(b) + (mean(a) − mean(b) − gap)²: no pair is ever formed.
+    """
+    _check(a, b)
+    return a.var(correction=0) + b.var(correction=0) + (a.mean() - b.mean() - gap) ** 2
+
+
+def balanced_squares(a: Tensor, b: Tensor, gap: float = 1.0) -> Tensor:
+    """The control: squared loss on the labels ±gap/2, each class counting the same, no pairs at all.
+
+    var(a) + (mean(a) − gap/2)² + var(b) + (mean(b) + gap/2)². With a bias c of its own, minimised over c, this is
+    (7) with half the weight on its last term: what differential training adds to a squared loss is that the bias is
+    gone and the gap counts double.
+    """
+    _check(a, b)
+    return (a - gap / 2).square().mean() + (b + gap / 2).square().mean()
+
+
+def bias(a: Tensor, b: Tensor) -> Tensor:
+    """(5): the bias half-way between the lowest positive score and the highest negative one, shape ()."""
+    _check(a, b)
+    return -(a.amin() + b.amax()) / 2
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """The errors of every threshold at once, each (I + J + 1,), the bias falling from the largest to the smallest.
+
+    bias    the sample is called positive where score + bias > 0
+    type1   share of the negative class called positive; falls
+    type2   share of the positive class called negative; rises
+    """
+
+    bias: Tensor
+    type1: Tensor
+    type2: Tensor
+
+
+def trade_off(a: Tensor, b: Tensor) -> TradeOff:
+    """Type-I and type-II errors of every bias that changes one of them, after (5)."""
+    _check(a, b)
+    values = torch.cat([a, b]).sort().values
+    between = (values[1:] + values[:-1]) / 2
+    cuts = torch.cat([values[:1] - 1, between, values[-1:] + 1])
+    below = lambda scores: torch.searchsorted(scores.sort().values, cuts, right=True) / len(scores)
+    return TradeOff(-cuts, 1 - below(b), below(a))
+
+
+def _check(a: Tensor, b: Tensor) -> None:
+    for scores in (a, b):
+        if (
+            not isinstance(scores, Tensor)
+            or not scores.is_floating_point()
+            or scores.dim() != 1
+            or not len(scores)
+        ):
+            what = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise ValueError(f"A pair loss takes one real score a sample, (I,) and (J,), not {what}.")
+
+
+def on_labels(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """A pair loss as a function of logits (N, 2) and labels (N,): the score is their difference, label 1 positive.
+
+    A batch that happens to hold one class only has no pairs, and a loss of zero.
+    """
+
+    def objective(logits: Tensor, labels: Tensor) -> Tensor:
+        if logits.dim() != 2 or logits.shape[1] != 2:
+            raise ValueError(f"Pair losses are for two classes, logits (N, 2), not {tuple(logits.shape)}.")
+        scores = (logits[:, 1] - logits[:, 0]).float()
+        a, b = scores[labels == 1], scores[labels == 0]
+        return loss(a, b) if len(a) and len(b) else 0 * scores.sum()
+
+    return objective

@@ -169,15 +169,18 @@ def test_scorecard_has_every_claim_once(one):
         id="c.d", chapter="02-other", own=True, source=None, where=None, published=None, test={"at_most": 1}
     )
     text = claims.scorecard(
-        {CHAPTER: record(q=2.5)}, {CHAPTER: record("paper", q=9) | {"stale": True}}, [first, second]
+        {CHAPTER: record(q=2.5)},
+        {CHAPTER: record("paper", q=9) | {"stale": True}},
+        [first, second],
+        {CHAPTER: "A title"},
     )
     count, *_ = text.split("\n\n")
     assert count == (
         "2 claims. Paper-scale runs: 0 reproduced, 1 not reproduced, 1 not run. "
         "These runs: 1 reproduced, 0 not reproduced, 1 not run."
     )
-    assert text.index("## Chapter 1\n\n{doc}`01-synthetic-margins`") < text.index(
-        "## Chapter 2\n\n{doc}`02-other`"
+    assert text.index("## A title\n\n{doc}`01-synthetic-margins`") < text.index(
+        "## 02-other\n\n{doc}`02-other`"
     )
     assert "Paper-scale run: stale" in text
     rows = [re.split(r"(?<!\\)\|", line) for line in text.splitlines() if line.startswith("| ")]

@@ -172,9 +172,15 @@ def table(run: Record = None, chapter: str | None = None, claims: Iterable[Claim
 
 
 def scorecard(
-    runs: Mapping[str, Record], stored: Mapping[str, Record], claims: Iterable[Claim] | None = None
+    runs: Mapping[str, Record],
+    stored: Mapping[str, Record],
+    claims: Iterable[Claim] | None = None,
+    titles: Mapping[str, str] | None = None,
 ) -> str:
-    """Every claim as MyST text: a count, then one table a chapter. runs, stored: by chapter; either may lack it."""
+    """Every claim as MyST text: a count, then one table a chapter. runs, stored: by chapter; either may lack it.
+
+    titles: the chapters' headings, by chapter.
+    """
     claims = list(load() if claims is None else claims)
     chapters = list(dict.fromkeys(claim.chapter for claim in claims))
     parts = [_count(claims, runs, stored)]
@@ -189,7 +195,8 @@ def scorecard(
             rows.append([words, *beside.cells(claim)])
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
         made = f"Paper-scale run: {_of_stored(paper)}. This run: {_of_run(run)}."
-        parts += [f"## Chapter {chapter[:2].lstrip('0')}", f"{{doc}}`{chapter}`. {made}", "\n".join(lines)]
+        title = (titles or {}).get(chapter, chapter)
+        parts += [f"## {title}", f"{{doc}}`{chapter}`. {made}", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -141,6 +141,13 @@ def merge(text: NotebookNode, executed: NotebookNode) -> NotebookNode | None:
     return page
 
 
+def title(notebook: NotebookNode) -> str:
+    """The first heading; empty where there is none."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    found = re.search(r"^# +(.+?) *$", text, flags=re.M)
+    return found.group(1) if found else ""
+
+
 def insert_below_title(notebook: NotebookNode, markdown: str) -> None:
     """Put a block of MyST right under the first heading (at the top where there is none)."""
     for cell in notebook.cells:

@@ -173,7 +173,10 @@ def scorecard(checkout: Checkout, jobs: list[execute.Job]) -> str:
         stored = {job.chapter: records.stored(job.chapter, checkout) for job in jobs}
         kept = {chapter: run for chapter, run in stored.items() if run}
         shown = [claim for claim in claims.load(listed) if claim.chapter in {job.chapter for job in jobs}]
-        return claims.scorecard(finished_records(jobs), kept, shown)
+        titles = {
+            job.chapter: notebooks.title(notebooks.read_text(checkout.text(job.chapter))) for job in jobs
+        }
+        return claims.scorecard(finished_records(jobs), kept, shown, titles)
     except ValueError as error:
         raise Stop(str(error)) from None
 

@@ -31,7 +31,12 @@ def test_a_view_is_its_name(name):
 
 def test_a_view_loads_the_same_images_seen_its_way(colour):
     x, y = data.load("cifar10", "train", n=7, seed=2)
-    expected = {"plain": x, "flipped": dct.flip(x), "low-pass": dct.low_pass(x, 16), "high-pass": dct.high_pass(x, 16)}
+    expected = {
+        "plain": x,
+        "flipped": dct.flip(x),
+        "low-pass": dct.low_pass(x, 16),
+        "high-pass": dct.high_pass(x, 16),
+    }
     for way, images in expected.items():
         view = views.view("cifar10" if way == "plain" else f"{way} cifar10")
         got, labels = view.load("train", n=7, seed=2)
@@ -60,7 +65,12 @@ def test_normalisation_follows_the_view(colour):
     torch.testing.assert_close(high, torch.zeros(3, 32, 32), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["", "flipped", "mirrored mnist", "flipped  mnist", "flipped mnist ", "plain mnist", None, 3])
+BAD = ["", "flipped", "mirrored mnist", "flipped  mnist", "flipped mnist ", "plain mnist", None, 3]
+
+
+@pytest.mark.parametrize("name", BAD)
 def test_an_unknown_view_is_refused_with_what_there_is(name):
-    with pytest.raises(ValueError, match="Unknown view .* alone or after one of flipped, low-pass, high-pass"):
+    with pytest.raises(
+        ValueError, match=r"Unknown view .* alone or after one of flipped, low-pass, high-pass"
+    ):
         views.view(name)

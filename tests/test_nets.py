@@ -136,3 +136,42 @@ def test_frozen_measures_the_same_network_and_gives_it_back_as_it_was():
     function = torch.nn.Softmax(dim=1).forward
     with nets.frozen(function) as same:
         assert same is function
+
+
+def test_four_layers_as_inferred_and_one_score_as_two_logits():
+    net = nets.four_layer(3).eval()
+    sizes = {name: tuple(p.shape) for name, p in net.named_parameters()}
+    assert sizes["conv1.weight"] == (6, 3, 5, 5)
+    assert sizes["conv2.weight"] == (16, 6, 5, 5)
+    assert sizes["fc1.weight"][0] == 120
+    assert sizes["fc2.weight"] == (84, 120)
+    assert sizes["fc3.weight"] == (1, 84)
+    x = torch.rand(4, 3, 32, 32)
+    logits, y = net(x), torch.tensor([0, 1, 1, 0])
+    torch.testing.assert_close(logits.sum(1), torch.zeros(4))
+    score = logits.diff(dim=1)[:, 0]
+    logistic = torch.nn.functional.softplus(-(2 * y - 1) * score).mean()
+    torch.testing.assert_close(torch.nn.functional.cross_entropy(logits, y), logistic)
+    plain = dict(nets.four_layer(3).named_parameters())
+    assert all(torch.equal(p, plain[name]) for name, p in net.named_parameters())
+
+
+def test_four_layer_options_change_one_thing_each():
+    x = 5 + torch.randn(64, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    look = {"shape": (1, 28, 28), "mean": 0.0, "std": 1.0}
+    names = lambda **options: [name for name, _ in nets.four_layer(**look, **options).named_children()]
+    assert [n for n in names(batch_norm=True) if n not in names()] == [
+        f"norm_{n}" for n in ("conv1", "conv2", "fc1", "fc2")
+    ]
+    assert nets.four_layer(**look, bias=False).fc3.bias is None
+    centred = nets.four_layer(**look, centred=True)
+    assert names(centred=True) == [*names()[:-2], "centre", *names()[-2:]]
+    seen = []
+    centred.fc3.register_forward_hook(lambda module, given, out: seen.append(given[0]))
+    for _ in range(100):
+        centred.train()(x)
+    centred.eval()(x)
+    for features in (seen[0], seen[-1]):  # the batch's mean, then the running one, which has come to it
+        torch.testing.assert_close(features.mean(0), torch.zeros(84), atol=1e-3, rtol=0)
+    alone = centred(x[:1])
+    torch.testing.assert_close(alone, centred(x)[:1], atol=1e-4, rtol=1e-4)

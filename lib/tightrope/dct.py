@@ -64,7 +64,9 @@ def low_pass(x: Tensor, size: int | tuple[int, int]) -> Tensor:
     height, width = _size(x)
     high, wide = (size, size) if isinstance(size, int) else size
     if not (1 <= high <= height and 1 <= wide <= width):
-        raise ValueError(f"A low pass keeps between 1 and {height} x {width} frequencies, not {high} x {wide}.")
+        raise ValueError(
+            f"A low pass keeps between 1 and {height} x {width} frequencies, not {high} x {wide}."
+        )
     rows, cols = (_keeper_as(n, keep, x.dtype, x.device) for n, keep in ((height, high), (width, wide)))
     return rows @ x @ cols
 

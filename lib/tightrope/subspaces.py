@@ -310,7 +310,9 @@ def random_windows(
     shape = _shape(shape)
     total = math.prod(shape)
     if dim < 1 or count < 1 or dim * count > total:
-        raise ValueError(f"{count} orthogonal windows of {dim} dimensions do not fit into {total} dimensions.")
+        raise ValueError(
+            f"{count} orthogonal windows of {dim} dimensions do not fit into {total} dimensions."
+        )
     generator = seeds.generator(seed, "random windows")
     draw = torch.randn(total, dim * count, generator=generator, dtype=torch.float64, device=generator.device)
     q = torch.linalg.qr(draw.cpu()).Q.T

@@ -7,6 +7,7 @@ chapter adds a function under `@benchmark`.
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 import torch
@@ -283,8 +285,6 @@ def _foolbox(net: nn.Module) -> Callable[..., Tensor]:
 
 def _adv_lib() -> dict[str, ModuleType]:
     """adv-lib's attack modules. It imports torchvision, and a plotting server's client that nothing here uses."""
-    import importlib
-
     torchvision()
     if "visdom" not in sys.modules:
         sys.modules["visdom"] = ModuleType("visdom")
@@ -314,4 +314,9 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # Each chapter's file registers with `tests.bench`, which is another module than the `__main__` that runs here.
+    from tests import bench
+
+    for file in sorted(Path(__file__).parent.glob("bench_*.py")):
+        importlib.import_module(f"tests.{file.stem}")
+    sys.exit(bench.main(sys.argv[1:]))

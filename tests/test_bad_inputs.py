@@ -33,17 +33,23 @@ from torch import nn
 import tightrope
 from tightrope import (
     _download,
+    attacks,
     cache,
     claims,
     data,
+    descent,
     figures,
     layout,
+    low_rank,
     margins,
     nets,
     networks,
+    pair_losses,
+    path_kernel,
     records,
     runs,
     spectra,
+    straight_path,
     synthetic,
     tables,
     training,
@@ -515,7 +521,142 @@ def twice() -> str:
     return f"- {{id: a, own: true, statement: It is so., quantity: q, chapter: {CHAPTER}, test: {{at_least: 1}}}}\n"
 
 
-CASES = [*DATA, *MISSING, *SPECTRA, *NETS, *MARGINS, *RUNS, *CLAIMS]
+def path_of(x=POINTS, y=Y, **options):
+    return path_kernel.train(x, y, **({"hidden": 4, "classes": 2, "steps": 3} | options))
+
+
+PATHS = [
+    Bad("path: whole-number inputs", "real inputs", lambda at: path_of(X.long())),
+    Bad("path: no points", "N ≥ 1", lambda at: path_of(X[:0], Y[:0])),
+    Bad("path: one input alone", "real inputs", lambda at: path_of(X[0], Y[:1])),
+    Bad("path: NaN inputs", "NaN", lambda at: path_of(with_nan(X))),
+    Bad("path: a label missing", "one entry for each", lambda at: path_of(X, Y[:3])),
+    Bad("path: labels no tensor", "tensor", lambda at: path_of(X, [0, 1, 0, 1])),
+    Bad("path: float labels", "int64", lambda at: path_of(X, Y.float())),
+    Bad("path: label beyond the classes", "0 to 1", lambda at: path_of(X, Y + 1)),
+    Bad("path: one class for cross-entropy", "two or more", lambda at: path_of(X, Y * 0, classes=1)),
+    Bad("path: binary with two outputs", "one output", lambda at: path_of(loss="binary")),
+    Bad("path: squared targets of another width", "(N, 2)", lambda at: path_of(loss="squared")),
+    Bad("path: unknown loss", "'squared'", lambda at: path_of(loss="hinge")),
+    Bad("path: no steps", "at least 1", lambda at: path_of(steps=0)),
+    Bad("path: hidden a fraction", "whole numbers", lambda at: path_of(hidden=2.5)),
+    Bad("path: several layers", "whole numbers", lambda at: path_of(hidden=(4, 4))),
+    Bad("path: lr = 0", "lr > 0", lambda at: path_of(lr=0.0)),
+    Bad("path: lr NaN", "lr > 0", lambda at: path_of(lr=NAN)),
+    Bad("path: momentum 1", "momentum < 1", lambda at: path_of(momentum=1.0)),
+    Bad("path: batch too large", "1 to 4", lambda at: path_of(batch=5)),
+    Bad("path: half precision", "float64 or float32", lambda at: path_of(dtype=torch.float16)),
+    Bad("path: seed < 0", "seed", lambda at: path_of(seed=-1)),
+    Bad("path: a folder too small", "TMPDIR", lambda at: path_on(at, at.full()), OSError),
+    Bad(
+        "path: diverging",
+        "use a smaller one",
+        lambda at: path_of(POINTS, POINTS[:, :2], loss="squared", steps=200, lr=10.0),
+        training.Diverged,
+    ),
+    Bad(
+        "path: the last step alone leaves the finite range",
+        "step 1 of 1",
+        lambda at: path_of(1e3 * POINTS, steps=1, lr=1e306),
+        training.Diverged,
+    ),
+    Bad("path: queries of another shape", "5 numbers", lambda at: path_of().predict(torch.zeros(2, 6))),
+    Bad("path: NaN queries", "finite", lambda at: path_of().kernel(with_nan(X))),
+    Bad("path: no queries", "batch", lambda at: path_of().net(X[:0])),
+    Bad("path: queries too large", "too large", lambda at: path_of().predict(X.double() + 1e308)),
+    Bad("path: a step beyond the last", "steps 0 to 2", lambda at: path_of().kernel(X, 3)),
+    Bad("path: a state beyond the last", "states 0 to 3", lambda at: path_of().net(X, 4)),
+    Bad("path: misspelt place", "'moving'", lambda at: path_of().gram(X, where=("middle", "start"))),
+    Bad("path: unknown rule", "'gauss'", lambda at: path_kernel.rule("simpson", 3)),
+    Bad("path: rule without nodes", "at least one", lambda at: path_kernel.rule("left", 0)),
+    Bad("deep path: no layers", "hidden layer", lambda at: straight_path.train(X, Y, (), 2, 3)),
+    Bad(
+        "deep path: activation", "'tanh'", lambda at: straight_path.train(X, Y, (4,), 2, 3, activation="gelu")
+    ),
+    Bad(
+        "deep path: not a rule",
+        "SECANT",
+        lambda at: straight_path.train(X, Y, (4,), 2, 3).predict(X, "chord"),
+    ),
+]
+
+
+def path_on(at, folder: Path):
+    """A path that may not stay in memory, with `folder` for temporary files."""
+    at.patch.setattr("tempfile.tempdir", str(folder))
+    if not os.path.ismount(folder):  # no disk could be mounted: say what a full one says
+
+        def allocate(*arguments):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        at.patch.setattr(os, "posix_fallocate", allocate)
+    return path_of(hidden=2_000, memory=1_000)
+
+
+FLAT, AWAY = torch.zeros(3, 2), torch.ones(3, 2)
+
+
+def attack(name="pgd", x=POINTS, labels=Y, **options):
+    return getattr(attacks, name)(net(), x, labels, **({"eps": 1.0, "box": None} | options))
+
+
+def short(name, **options):
+    return getattr(attacks, name)(net(), POINTS, Y, **({"box": None} | options))
+
+
+def descend(loss=lambda w: w.square().sum(), w=None, steps=3, rate=0.1, **options):
+    w = torch.ones(2, requires_grad=True) if w is None else w
+    return descent.descend(lambda: loss(w), [w], steps, rate, **options)
+
+
+LOW_RANK = [
+    Bad("svm: classes that overlap", "cannot be separated", lambda at: low_rank.max_margin(FLAT, FLAT)),
+    Bad("svm: no points", "neither of them empty", lambda at: low_rank.max_margin(FLAT[:0], AWAY)),
+    Bad("svm: two dimensions", "neither of them empty", lambda at: low_rank.max_margin(FLAT, AWAY[:, :1])),
+    Bad("svm: NaN", "NaN", lambda at: low_rank.cross_entropy_limit(with_nan(FLAT), AWAY)),
+    Bad("hyperplane: no gap", "no gap", lambda at: low_rank.hyperplane(torch.ones(2), 0, FLAT, AWAY)),
+    Bad("rank: images", "(N, K)", lambda at: low_rank.feature_rank(IMAGES)),
+    Bad("rank: NaN", "NaN", lambda at: low_rank.feature_rank(with_nan(POINTS))),
+    Bad("rank: rtol 0", "between 0 and 1", lambda at: low_rank.feature_rank(POINTS, rtol=0)),
+    Bad("rank: a share of 2", "(0, 1]", lambda at: low_rank.feature_rank(POINTS).components(2)),
+    Bad("pairs: a matrix", "one real score", lambda at: pair_losses.squared_pairs(FLAT, FLAT)),
+    Bad("pairs: no scores", "one real score", lambda at: pair_losses.logistic_pairs(X[0, :0], X[0])),
+    Bad("pairs: whole numbers", "one real score", lambda at: pair_losses.bias(Y, Y)),
+    Bad(
+        "pairs: three classes",
+        "two classes",
+        lambda at: training.fit(net(classes=3), POINTS, Y, training.Recipe(epochs=1, loss="squared pairs")),
+    ),
+    Bad("recipe: unknown loss", "'squared pairs'", lambda at: training.Recipe(loss="hinge")),
+    Bad("descent: nothing to move", "at least one", lambda at: descent.descend(lambda: X.sum(), [], 1, 0.1)),
+    Bad("descent: no gradient", "require a gradient", lambda at: descend(w=torch.ones(2))),
+    Bad("descent: unknown schedule", "'constant'", lambda at: descend(schedule="adaptive")),
+    Bad("descent: no steps", "steps ≥ 1", lambda at: descend(steps=0)),
+    Bad("descent: rate NaN", "rate above 0", lambda at: descend(rate=NAN)),
+    Bad("descent: more than promised", "[0, 1)", lambda at: descend(enough=1.0)),
+    Bad("descent: a loss of zero", "finite", lambda at: descend(lambda w: (0 * w).sum().log())),
+    Bad("attack: labels missing", "one int64 label", lambda at: attack(labels=Y[:3])),
+    Bad("attack: float labels", "one int64 label", lambda at: attack(labels=Y.float())),
+    Bad("attack: a label beyond", "between 0 and 1", lambda at: attack(labels=Y + 1)),
+    Bad("attack: NaN inputs", "NaN", lambda at: attack(x=with_nan(POINTS))),
+    Bad("attack: outside the box", "outside the box", lambda at: attack(box=(0.0, 1.0))),
+    Bad("attack: a box of nothing", "(lowest, highest)", lambda at: attack(box=(1.0, 0.0))),
+    Bad("attack: chunk 0", "at least one row", lambda at: attack(chunk=0)),
+    Bad("pgd: eps 0", "eps must be", lambda at: attack(eps=0.0)),
+    Bad("pgd: eps NaN", "eps must be", lambda at: attack(eps=NAN)),
+    Bad("pgd: unknown norm", "'linf'", lambda at: attack(norm="l1")),
+    Bad("pgd: unknown loss", "'margin'", lambda at: attack(loss="hinge")),
+    Bad("pgd: no restarts", "restarts must be", lambda at: attack(restarts=0)),
+    Bad("ddn: no steps", "steps must be", lambda at: short("ddn", steps=0)),
+    Bad("ddn: shrink 1", "between 0 and 1", lambda at: short("ddn", shrink=1.0)),
+    Bad("cw: negative confidence", "at least 0", lambda at: short("carlini_wagner", confidence=-1.0)),
+    Bad("cw: no searches", "searches must be", lambda at: short("carlini_wagner", searches=0)),
+    Bad("square: points", "(N, C, H, W)", lambda at: attack("square")),
+    Bad("square: a share of 2", "(0, 1]", lambda at: attack("square", x=IMAGES, share=2.0)),
+]
+
+
+CASES = [*DATA, *MISSING, *SPECTRA, *NETS, *MARGINS, *RUNS, *CLAIMS, *PATHS, *LOW_RANK]
 
 
 def leftovers(*folders: Path) -> list[Path]:

@@ -190,22 +190,27 @@ def test_misclassified_images_stay_in_and_start_at_their_prediction(lenet, digit
     ).all()  # near the boundary, in the full space
 
 
-def test_neither_order_nor_company_nor_chunks_matter(lenet, digits, measured):
-    order = torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))
+def test_neither_order_nor_company_nor_chunks_matter(lenet, digits):
+    # In float64: in float32 a row's rounding depends on its neighbours, and DeepFool's steps magnify it near a kink.
+    net = nets.lenet().double()
+    net.load_state_dict(lenet.state_dict())
+    x = digits.double()
+    measured = margins.deepfool(net, x, SPACES)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     back = list(reversed(range(len(SPACES))))
     for other in (
-        margins.deepfool(lenet, digits[order], [SPACES[j] for j in back]),
-        margins.deepfool(lenet, digits[order], [SPACES[j] for j in back], chunk=7),
+        margins.deepfool(net, x[order], [SPACES[j] for j in back]),
+        margins.deepfool(net, x[order], [SPACES[j] for j in back], chunk=7),
     ):
         same = replace(measured, **{
             f: getattr(measured, f)[order][:, back] for f in ("norm", "raw", "found", "label", "steps")
         })  # fmt: skip
-        torch.testing.assert_close(other.norm, same.norm, rtol=1e-4, atol=0)
-        torch.testing.assert_close(other.raw, same.raw, rtol=1e-4, atol=0)
+        torch.testing.assert_close(other.norm, same.norm, rtol=1e-9, atol=0)
+        torch.testing.assert_close(other.raw, same.raw, rtol=1e-9, atol=0)
         assert torch.equal(other.label, same.label)
         assert torch.equal(other.steps, same.steps)
-    alone = margins.deepfool(lenet, digits[5:6], SPACES[2])
-    torch.testing.assert_close(alone.norm[0, 0], measured.norm[5, 2], rtol=1e-4, atol=0)
+    alone = margins.deepfool(net, x[5:6], SPACES[2])
+    torch.testing.assert_close(alone.norm[0, 0], measured.norm[5, 2], rtol=1e-9, atol=0)
 
 
 def test_the_same_call_gives_the_same_numbers(lenet, digits, measured):

@@ -21,7 +21,9 @@ def colour(tmp_path, monkeypatch):
     monkeypatch.setenv("TIGHTROPE_DATA", str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["mnist", "flipped mnist", "low-pass cifar10", "high-pass imagenette128"])
+@pytest.mark.parametrize(
+    "name", ["mnist", "flipped mnist", "low-pass cifar10", "flipped half-size imagenette128"]
+)
 def test_a_view_is_its_name(name):
     view = views.view(name)
     assert view.name == name
@@ -52,6 +54,18 @@ def test_many_images_are_seen_as_few_are(colour, monkeypatch):
     torch.testing.assert_close(view.load("train")[0], whole, atol=1e-6, rtol=0)
 
 
+def test_ways_stack_and_the_one_next_to_the_data_comes_first(colour):
+    x = data.load("cifar10", "test")[0]
+    small = x.unflatten(2, (16, 2)).unflatten(4, (16, 2)).mean((3, 5))
+    view = views.view("flipped half-size cifar10")
+    torch.testing.assert_close(view.load("test")[0], dct.flip(small), atol=1e-5, rtol=0)
+    assert view.shape == (3, 16, 16)
+    # A constant image stays one at half the size, and so does what a network subtracts.
+    mean = views.view("half-size cifar10").mean
+    torch.testing.assert_close(mean, views.view("cifar10").mean.expand(3, 16, 16), atol=1e-7, rtol=0)
+    torch.testing.assert_close(view.mean, dct.flip(mean), atol=1e-5, rtol=0)
+
+
 def test_normalisation_follows_the_view(colour):
     """A flipped network's first layer does to flipped images what the plain one's does to plain ones, flipped."""
     plain, flipped = views.view("cifar10"), views.view("flipped cifar10")
@@ -71,6 +85,6 @@ BAD = ["", "flipped", "mirrored mnist", "flipped  mnist", "flipped mnist ", "pla
 @pytest.mark.parametrize("name", BAD)
 def test_an_unknown_view_is_refused_with_what_there_is(name):
     with pytest.raises(
-        ValueError, match=r"Unknown view .* alone or after one of flipped, low-pass, high-pass"
+        ValueError, match=r"Unknown view .* alone or after one of flipped, low-pass, high-pass, half-size"
     ):
         views.view(name)

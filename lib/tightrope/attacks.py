@@ -72,12 +72,20 @@ def pgd(
             delta = eps * direction * wide(radius, task.x)
         images = task.clip(task.x + delta)
         best, found = task.x, torch.zeros_like(task.labels, dtype=torch.bool)
+        mine, rows = task, torch.arange(len(task.x), device=task.x.device)
         for k in range(steps + 1):
-            logits, slope = task.climb(images, loss)
-            best, found = keep_first(best, found, images, task.over(logits))
-            if k < steps:
-                towards = slope.sign() if norm == "linf" else normalize(slope.flatten(1)).view_as(slope)
-                images = task.clip(task.x + project(images - task.x + stride * towards))
+            logits, slope = mine.climb(images, loss)
+            kept, flags = keep_first(best[rows], found[rows], images, mine.over(logits))
+            best, found = best.index_copy(0, rows, kept), found.index_copy(0, rows, flags)
+            if k == steps:
+                break
+            towards = slope.sign() if norm == "linf" else normalize(slope.flatten(1)).view_as(slope)
+            images = mine.clip(mine.x + project(images - mine.x + stride * towards))
+            if k % 8 == 7:  # rows that are done leave, now and then: it costs a device a stop
+                left = (~flags).nonzero().squeeze(1)
+                if not len(left):
+                    break
+                mine, rows, images = mine.rows(left), rows[left], images[left]
         return best, found
 
     def search(task: Task) -> tuple[Tensor, Tensor]:

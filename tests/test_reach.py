@@ -202,22 +202,34 @@ def test_an_execution_depends_on_the_data_file_it_would_read(checkout, tmp_path,
 
 def test_the_machinery_is_no_part_of_an_execution_and_the_top_floor_none_of_a_stored_run(checkout):
     cells = notebook("from tightrope import console, ground, runs\nground.used(runs.start())\nconsole.show()")
-    before = execution(checkout, cells), keys.stored_key(checkout, cells)
+    before = execution(checkout, cells), keys.stored_key(checkout, cells, "paper")
     edit(checkout.package, "console.py", "return 1", "return 2")
-    assert (execution(checkout, cells), keys.stored_key(checkout, cells)) == before
+    assert (execution(checkout, cells), keys.stored_key(checkout, cells, "paper")) == before
     edit(checkout.package, "runs.py", "return 1", "return 2")
     assert execution(checkout, cells) != before[0]
-    assert keys.stored_key(checkout, cells) == before[1]
+    assert keys.stored_key(checkout, cells, "paper") == before[1]
     edit(checkout.package, "ground.py", "SCALE = 2", "SCALE = 3")
-    assert keys.stored_key(checkout, cells) != before[1]
+    assert keys.stored_key(checkout, cells, "paper") != before[1]
 
 
 def test_a_stored_run_does_not_depend_on_cells_that_only_draw(checkout):
     def key(drawing: str, tag: str) -> str:
-        return keys.stored_key(checkout, notebook("x = 1", drawing, tags={1: [tag]}))
+        return keys.stored_key(checkout, notebook("x = 1", drawing, tags={1: [tag]}), "paper")
 
     assert key("plot(x)", "figure") == key("plot(x, 'red')", "figure")
     assert key("plot(x)", "other") != key("plot(x, 'red')", "other")
+
+
+def test_a_stored_run_does_not_depend_on_another_profile_s_sizes(checkout):
+    def key(sizes: str, profile: str = "paper") -> str:
+        return keys.stored_key(checkout, notebook(f"size = run.sizes({sizes})"), profile)
+
+    assert key("N=(1, 2, 3)") == key("N=(5, 6, 3)")
+    assert key("N=(1, 2, 3)") != key("N=(1, 2, 4)")
+    assert key("N=(1, 2, 3)", "quick") == key("N=(5, 2, 4)", "quick")
+    assert key("N=(1, 2, 3)", "quick") != key("N=(1, 7, 3)", "quick")
+    assert key("N=((1, 2), None, (3, 4))") != key("N=((1, 2), None, (3, 5))")
+    assert key("N=many") != key("N=few")  # no row to take one from
 
 
 def test_every_module_of_the_library_has_a_floor():

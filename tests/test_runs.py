@@ -191,7 +191,7 @@ def test_stored_run_is_stale_when_the_measuring_code_changed(book):
     from tightrope import keys, notebooks
 
     text = book / "book" / f"{CHAPTER}.md"
-    now = keys.stored_key(layout.find_checkout(), notebooks.read_text(text).cells)
+    now = keys.stored_key(layout.find_checkout(), notebooks.read_text(text).cells, "paper")
     store(book, stored_key=now)
     assert runs.stored(CHAPTER).stale is False
     text.write_text(text.read_text().replace("# One", "# Another title"))

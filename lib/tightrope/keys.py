@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from . import _files
-from .layout import Checkout
+from .layout import PROFILES, Checkout
 from .reach import cell_form, code_key, digest, is_text, statements
 
 # What executes and publishes chapters leaves no trace in their outputs.
@@ -65,14 +65,32 @@ def same_code(key: str, other: str) -> bool:
     return key.split("-")[0] == other.split("-")[0]
 
 
-def stored_key(checkout: Checkout, cells: Iterable[Mapping]) -> str:
-    """The key of a stored run: the code that measures, so neither `figure` cells nor the top floor."""
+def stored_key(checkout: Checkout, cells: Iterable[Mapping], profile: str) -> str:
+    """The key of a stored run of a profile: the code that measures, so neither `figure` cells nor the top floor, nor
+    the sizes of another profile."""
     sources = [c["source"] for c in cells if c["cell_type"] == "code" and "figure" not in _tags(c)]
     return digest(
-        "stored 1",
-        *(cell_form(source) for source in sources),
+        "stored 2",
+        *(cell_form(_sized(source, profile)) for source in sources),
         code_key(sources, checkout.package, TOP_FLOOR),
     )
+
+
+def _sized(source: str, profile: str) -> str:
+    """The code of a cell with the sizes of one profile alone: of `run.sizes(N=(1, 2, 3))` one number."""
+    if ".sizes(" not in source:
+        return source
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return source
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "sizes":
+            for size in call.keywords:
+                row = size.value
+                if isinstance(row, ast.Tuple | ast.List) and len(row.elts) == len(PROFILES):
+                    size.value = row.elts[PROFILES.index(profile)]
+    return ast.unparse(tree)
 
 
 def device_kind(device: str) -> str:

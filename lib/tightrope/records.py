@@ -116,11 +116,13 @@ def _stale(record: Mapping, checkout: layout.Checkout) -> bool | None:
     """Whether the code that measures is no longer the record's; None where it cannot be read."""
     from tightrope import keys, notebooks
 
+    if record["profile"] not in layout.PROFILES:
+        return True
     try:
         cells = notebooks.read_text(checkout.text(record["chapter"])).cells
     except (ImportError, layout.Stop):  # no jupytext, or no such chapter
         return None
-    return keys.stored_key(checkout, cells) != record.get("stored_key")
+    return keys.stored_key(checkout, cells, record["profile"]) != record.get("stored_key")
 
 
 def _is_number(thing: object) -> bool:

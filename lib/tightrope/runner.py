@@ -52,7 +52,7 @@ def plan(
         key = keys.execution_key(
             checkout, chapter, text.cells, profile, seed, keys.device_kind(device), parameters
         )
-        stored = keys.stored_key(checkout, text.cells)
+        stored = keys.stored_key(checkout, text.cells, profile)
         jobs.append(
             Job(str(checkout.root), chapter, profile, device, seed, key, stored, dict(parameters or {}))
         )

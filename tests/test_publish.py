@@ -88,10 +88,14 @@ def test_a_subset_leaves_the_other_pages_as_they_were(checkout):
 
 def test_a_page_that_was_never_executed_says_so_and_shows_no_outputs(checkout):
     edit(checkout.text("01-first"), "import os, sys", "import sys, os")
+    edit(checkout.text("01-first"), "Prose with", "{numref}`fig-first` below. Prose with")
     done = small_book.command(checkout, "book", "--chapters", "2")
     assert done.returncode == 0, done.stderr
     first = small_book.page(checkout, "01-first")
     assert "Not executed in this build" in first
+    assert 'href="#fig-first"' in first
+    assert "Not drawn in this build." in first
+    assert "A line." in first
     assert "make book CHAPTERS=01" in re.sub("<[^>]+>", "", first)
     assert "profile quick seed 0" not in first
 

@@ -1,4 +1,5 @@
-"""Pictures of executed chapters on other pages: `![what it shows](run/01-synthetic-margins/fig-plane.png)`.
+"""Pictures of executed chapters on other pages: `![what it shows](run/01-synthetic-margins/fig-plane.png)`; and what
+stands for the figures of a chapter that was not executed.
 
 The name is the figure's (`mystnb: figure: name`) in its chapter, so the picture is always this run's.
 """
@@ -7,11 +8,14 @@ from __future__ import annotations
 
 import base64
 import re
+import textwrap
 from collections.abc import Callable
 
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
 LINK = re.compile(r"!\[[^\]]*\]\((run/([\w-]+)/([\w-]+)\.png)\)")
+BLANK = "_static/not-drawn.svg"
 MISSING = "*This picture's chapter was not executed in this build.*"
 
 
@@ -43,3 +47,18 @@ def gather(text: str, page_of: Callable[[str], NotebookNode | None]) -> tuple[st
         return link.group()
 
     return LINK.sub(resolve, text), files
+
+
+def hold_places(page: NotebookNode) -> None:
+    """Put a blank figure after each cell that names one: a text without outputs refers to its figures all the same."""
+    cells = []
+    for cell in page.cells:
+        cells.append(cell)
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if "name" in figure:
+            options = f":name: {figure['name']}\n:alt: Not drawn in this build."
+            caption = textwrap.dedent(figure.get("caption", "")).strip()
+            cells.append(
+                new_markdown_cell(f"````{{figure}} {BLANK}\n{options}\n\n{caption}\n````", id=figure["name"])
+            )
+    page.cells = cells

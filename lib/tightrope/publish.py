@@ -89,6 +89,7 @@ def chapter_page(job: execute.Job) -> str:
     if done is None:
         number = re.match(r"\d*", job.chapter).group() or job.chapter
         strip = NOT_EXECUTED.replace("{number}", number)
+        pictures.hold_places(page)
     else:
         record = execute.recorded(job.checkout, job.profile, job.chapter)
         strip = run_strip(done.metadata["tightrope"], record or {})

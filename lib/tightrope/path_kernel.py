@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tightrope import progress
 from tightrope.quadrature import TANGENT, Means, Rule, interval, moments, relu_means, rule
-from tightrope.trajectory import Trajectory, descend
+from tightrope.trajectory import Trained, descend
 
 __all__ = ["TANGENT", "Path", "rule", "train"]
 
@@ -75,7 +75,7 @@ class _Step(NamedTuple):
     last: Tensor  # (K, H) last layer of w_s
 
 
-class Path:
+class Path(Trained):
     """A two-layer training and its kernel. N training points, Q queries, T steps, K outputs, H hidden units.
 
     `by` is None for the exact integral or a `rule`; `step` ends the path early. With momentum a step also follows
@@ -83,22 +83,9 @@ class Path:
     later ones. `symmetric` is definition 14.3: queries that are training points stay at w_s (t = 0).
     """
 
-    def __init__(self, trajectory: Trajectory) -> None:
-        self.trajectory = trajectory
-        self.x, self.y, self.loss, self.steps = trajectory.x, trajectory.y, trajectory.loss, trajectory.steps
-
     def __repr__(self) -> str:
         n, d = self.x.shape
         return f"Path({n} points of {d}, {self.trajectory.sizes[1]} hidden units, {self.steps} steps)"
-
-    @property
-    def weights(self) -> Tensor:
-        """a_{i,s} (N, T, K): −lr/N times the loss's derivative at training point i before step s."""
-        return self.trajectory.a.transpose(0, 1)
-
-    def net(self, xq: Tensor, step: int | None = None) -> Tensor:
-        """Logits (Q, K) of the trained network, or of the one before `step`. Differentiable."""
-        return self.trajectory.net(xq, step)
 
     @torch.no_grad()
     def predict(

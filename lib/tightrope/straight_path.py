@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tightrope import progress
 from tightrope.quadrature import Rule, rule
-from tightrope.trajectory import ACTIVATIONS, Trajectory, descend, forward, signals, slopes
+from tightrope.trajectory import ACTIVATIONS, Trained, descend, forward, signals, slopes
 
 __all__ = ["SECANT", "DeepPath", "KernelSum", "rule", "train"]
 
@@ -67,28 +67,15 @@ def train(
     return DeepPath(descend(x, y, tuple(hidden), classes, **options, **more))
 
 
-class DeepPath:
+class DeepPath(Trained):
     """A training of any depth and its kernels. N training points, Q queries, T steps, K outputs.
 
     `by` is a `rule`, or SECANT for the exact form that is another kernel.
     """
 
-    def __init__(self, trajectory: Trajectory) -> None:
-        self.trajectory = trajectory
-        self.x, self.y, self.loss, self.steps = trajectory.x, trajectory.y, trajectory.loss, trajectory.steps
-
     def __repr__(self) -> str:
         n, sizes = len(self.x), "-".join(map(str, self.trajectory.sizes))
         return f"DeepPath({n} points, {sizes} {self.trajectory.activation}, {self.steps} steps)"
-
-    @property
-    def weights(self) -> Tensor:
-        """a_{i,s} (N, T, K)."""
-        return self.trajectory.a.transpose(0, 1)
-
-    def net(self, xq: Tensor, step: int | None = None) -> Tensor:
-        """Logits (Q, K) of the trained network, or of the one before `step`. Differentiable."""
-        return self.trajectory.net(xq, step)
 
     @torch.no_grad()
     def predict(self, xq: Tensor, by: Rule | str = MIDPOINTS) -> KernelSum:

@@ -88,6 +88,23 @@ class Trajectory:
         return forward(self.layers(self.steps if step is None else step), self.inputs(x), self.activation)[-1]
 
 
+class Trained:
+    """What a training and its kernel have in common, whatever the kernel: points, losses, a_{i,s} and the network."""
+
+    def __init__(self, trajectory: Trajectory) -> None:
+        self.trajectory = trajectory
+        self.x, self.y, self.loss, self.steps = trajectory.x, trajectory.y, trajectory.loss, trajectory.steps
+
+    @property
+    def weights(self) -> Tensor:
+        """a_{i,s} (N, T, K): −lr/N times the loss's derivative at training point i before step s."""
+        return self.trajectory.a.transpose(0, 1)
+
+    def net(self, xq: Tensor, step: int | None = None) -> Tensor:
+        """Logits (Q, K) of the trained network, or of the one before `step`. Differentiable."""
+        return self.trajectory.net(xq, step)
+
+
 def layers(flat: Tensor, sizes: Sequence[int]) -> list[Layer]:
     """Views into a vector of all weights: layer after layer, weight before bias."""
     views, at = [], 0

@@ -237,3 +237,17 @@ def test_module_text_and_code_agree_on_the_names():
     assert set(data.DATA_SETS) == {"mnist", "cifar10", "imagenette128", "imagenet_sample224"}
     with pytest.raises(ValueError, match=re.escape(", ".join(data.DATA_SETS))):
         data.load("mnits", "test")
+
+
+def test_a_file_that_is_written_again_is_read_again(home, npz):
+    """The last splits stay in memory: not beyond their file's life, and not to be changed by who holds the tensors."""
+    npz(home / "mnist.npz")
+    x, y = data.load("mnist", "test")
+    before = y.clone()
+    x += 1
+    y += 1
+    x, y = data.load("mnist", "test")
+    assert not x.any()
+    assert torch.equal(y, before)
+    npz(home / "mnist.npz", fill=255)
+    assert (data.load("mnist", "test")[0] == 1).all()

@@ -24,6 +24,7 @@ import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,8 @@ def load(
     n, seed = _whole(n, "n", 1, optional=True), _whole(seed, "seed", 0)
 
     path = _find(name, download)
-    images, labels = _read(path, name, split)
+    about = path.stat()
+    images, labels = _read(path, name, split, (about.st_mtime_ns, about.st_size))
     if n is not None:
         if n > len(images):
             raise ValueError(f"n={n} is more than the {len(images)} images of {name} {split} in {path}.")
@@ -163,8 +165,12 @@ def _find(name: str, download: bool | None) -> Path:
     )
 
 
-def _read(path: Path, name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """One split of an npz: images uint8 (N, H, W[, C]) and integer labels (N,), checked."""
+@lru_cache(maxsize=2)
+def _read(path: Path, name: str, split: str, version: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """One split of an npz: images uint8 (N, H, W[, C]) and integer labels (N,), checked.
+
+    The last two stay in memory: a chapter asks for the same split dozens of times. `version` tells files apart.
+    """
     known = DATA_SETS[name]
     try:
         with open(path, "rb") as file:

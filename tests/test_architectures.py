@@ -8,12 +8,15 @@ from torch import nn
 
 from tightrope import architectures, data, margins, nets, spectra, training
 
-BUILDERS = ["fast_resnet", "resnet18", "resnet50", "densenet121", "vgg19"]
+BUILDERS = ["fast_resnet", "resnet9", "resnet18", "resnet50", "densenet121", "vgg19"]
 
 
 # Parameters of the 32x32 variants with 10 classes: the published counts of torchvision's 1,000-class networks, less
-# their last layer and stem, plus the small ones.
+# their last layer and stem, plus the small ones. ResNet-9's from its layers: convolutions, batch norms, the last one.
 COUNTS = {
+    "resnet9": 9 * (3 * 64 + 64 * 128 + 2 * 128**2 + 128 * 256 + 256 * 512 + 2 * 512**2)
+    + 2 * (64 + 3 * 128 + 256 + 3 * 512)
+    + (512 * 10 + 10),
     "resnet18": 11_689_512 - (512 * 1000 + 1000) + (512 * 10 + 10) - 64 * 3 * (49 - 9),
     "resnet50": 25_557_032 - (2048 * 1000 + 1000) + (2048 * 10 + 10) - 64 * 3 * (49 - 9),
     "densenet121": 7_978_856 - (1024 * 1000 + 1000) + (1024 * 10 + 10) - 64 * 3 * (49 - 9),
@@ -79,6 +82,26 @@ def test_a_residual_block_adds_its_input():
     x = torch.randn(2, 4, 6, 6)
     torch.testing.assert_close(block(x), x.relu())
     assert architectures.Residual(4, 6, 2)(x).shape == (2, 6, 3, 3)
+
+
+def test_a_pair_adds_its_input_after_the_last_relu():
+    pair = architectures.Pair(4).eval()
+    x = torch.randn(2, 4, 6, 6)
+    inner = pair(x) - x
+    assert (inner >= -1e-6).all()
+    assert inner.any()
+    nn.init.zeros_(pair.conv2[0].weight)
+    torch.testing.assert_close(pair(x), x)
+
+
+def test_resnet9_pools_three_times_before_its_last_pair():
+    net, sizes = nets.resnet9(width=4).eval(), {}
+    for name in ("pair1", "pair3"):
+        net.trunk.get_submodule(name).register_forward_hook(
+            lambda m, i, o, name=name: sizes.update({name: tuple(o.shape)})
+        )
+    net(torch.rand(2, 3, 32, 32))
+    assert sizes == {"pair1": (2, 8, 16, 16), "pair3": (2, 32, 4, 4)}
 
 
 def test_the_fast_network_learns_and_is_measured():

@@ -244,3 +244,48 @@ def test_progress_names_the_epoch_and_leaves_nothing_on_the_page(tmp_path, monke
     monkeypatch.delenv("TIGHTROPE_PROGRESS")
     fit(nets.mlp(6, (8,), 3), x, y, QUICK)
     assert capfd.readouterr() == ("", "")
+
+
+# --- augmentation ------------------------------------------------------------------------------------------
+
+
+def test_copies_alternate_between_images_and_mirror_images_and_move_from_the_third_on():
+    x = torch.rand(6, 2, 9, 7, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(6)
+    images, labels = training.augmented(x, y, copies=4, shift=2, seed=3)
+    assert images.shape == (24, 2, 9, 7)
+    assert torch.equal(labels, y.repeat(4))
+    assert torch.equal(images[:6], x)
+    assert torch.equal(images[6:12], x.flip(-1))
+    # Each moved image is one of the 25 crops of the image with reflected edges; not all by the same move.
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2), mode="reflect")
+    for start, source in ((12, padded), (18, padded.flip(-1))):
+        moves = set()
+        for i in range(6):
+            found = [
+                (dy, dx)
+                for dy in range(5)
+                for dx in range(5)
+                if torch.equal(images[start + i], source[i, :, dy : dy + 9, dx : dx + 7])
+            ]
+            assert len(found) == 1
+            moves.add(found[0])
+        assert len(moves) > 1
+
+
+def test_augmentation_comes_from_its_seed_and_without_shift_repeats():
+    x, y = torch.rand(40, 1, 5, 5), torch.zeros(40, dtype=torch.int64)
+    first, again = (training.augmented(x, y, 3, 1, seed=1)[0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, training.augmented(x, y, 3, 1, seed=2)[0])
+    assert torch.equal(training.augmented(x, y, 3, shift=0)[0], torch.cat([x, x.flip(-1), x]))
+    assert torch.equal(training.augmented(x, y, copies=1)[0], x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "copies", "shift"),
+    [((4, 5, 5), 2, 1), ((4, 1, 5, 5), 0, 1), ((4, 1, 5, 5), 2, 5), ((3, 1, 5, 5), 2, 1)],
+)
+def test_what_cannot_be_augmented_is_told_in_a_sentence(shape, copies, shift):
+    with pytest.raises(ValueError, match="augmented takes images"):
+        training.augmented(torch.rand(shape), torch.zeros(4, dtype=torch.int64), copies, shift)

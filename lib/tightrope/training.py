@@ -199,6 +199,32 @@ def accuracy(net: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, batch: int =
     return right.item() / len(x)
 
 
+def augmented(x: Tensor, y: Tensor, copies: int = 2, shift: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Several copies of images x (N, C, H, W) with labels y (N,), one after another: (copies · N, C, H, W) and labels.
+
+    The first copy is x, the second its mirror image, left to right; so they alternate, and from the third on every
+    image is also moved by up to `shift` pixels each way at random, its edges continued by reflection.
+    """
+    if x.dim() != 4 or len(x) != len(y) or not 0 <= shift < min(x.shape[2:]) or copies < 1:
+        raise ValueError(
+            "augmented takes images (N, C, H, W), a label each, copies ≥ 1 and a shift of fewer pixels than a side; "
+            f"not {tuple(x.shape)}, {len(y)} labels, copies={copies} and shift={shift}."
+        )
+    generator = seeds.generator(seed, "augmentation")
+    result = []
+    for copy in range(copies):
+        images = x.flip(-1) if copy % 2 else x
+        for axis in (2, 3) if copy >= 2 else ():
+            side = x.shape[axis]
+            moves = torch.randint(-shift, shift + 1, (len(x), 1), generator=generator)
+            at = (torch.arange(side) + moves).abs()
+            at = (side - 1) - ((side - 1) - at).abs()
+            at = at.to(x.device).reshape(len(x), 1, *((side, 1) if axis == 2 else (1, side)))
+            images = images.gather(axis, at.expand(images.shape))
+        result.append(images)
+    return torch.cat(result), y.repeat(copies)
+
+
 class _State:
     """All that a training is made of between two epochs, and its file."""
 

@@ -78,7 +78,7 @@ def load(path: Path | None = None) -> list[Claim]:
     """All claims, in the file's order. Raises ValueError, naming the claim, for an entry that is not right."""
     path = path or layout.find_checkout().book / "claims.yml"
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = yaml.load(path.read_text(encoding="utf-8"), layout.YAML)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no {path}: the claims of the book are kept there.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from . import _files
-from .layout import PROFILES, Checkout
+from .layout import PROFILES, YAML, Checkout
 from .reach import cell_form, code_key, digest, is_text, statements
 
 # What executes and publishes chapters leaves no trace in their outputs.
@@ -128,7 +128,7 @@ def _claims(checkout: Checkout, chapter: str) -> str:
     if not path.is_file():
         return ""
     try:
-        entries = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        entries = yaml.load(path.read_text(), YAML)
     except yaml.YAMLError:
         return path.read_text()  # `claims.load` will say what is wrong with it
     if isinstance(entries, dict):

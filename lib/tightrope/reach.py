@@ -14,7 +14,7 @@ import io
 import tokenize
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 _DEFINITION = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -81,8 +81,9 @@ def reached(
             continue
         todo += source.aliases.get(name, ())  # a name that the module itself imports
         for statement in source.behind(name):
-            found.add((module, form(statement), " ".join(sorted(_bound_names(statement)))))
-            todo += source.references(statement)
+            text, names, references = source.described(statement)
+            found.add((module, text, names))
+            todo += references
     return sorted(found)
 
 
@@ -101,6 +102,7 @@ class _Source:
     binds: dict[str, list[ast.stmt]] = field(default_factory=dict)
     always: list[ast.stmt] = field(default_factory=list)  # run on import for their effect
     aliases: dict[str, set[tuple[str, str | None]]] = field(default_factory=dict)
+    known: dict[ast.stmt, tuple[str, str, list[tuple[str, str | None]]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for statement in self.statements:
@@ -118,6 +120,13 @@ class _Source:
         if name is None or (name not in self.binds and name not in self.aliases):
             return self.statements
         return [*self.binds.get(name, []), *self.always]
+
+    def described(self, statement: ast.stmt) -> tuple[str, str, list[tuple[str, str | None]]]:
+        """A statement's form, the names it binds and its references."""
+        if statement not in self.known:
+            names = " ".join(sorted(_bound_names(statement)))
+            self.known[statement] = form(statement), names, self.references(statement)
+        return self.known[statement]
 
     def references(self, statement: ast.AST) -> list[tuple[str, str | None]]:
         """(module, name) pairs that a statement names; name None stands for the whole module."""
@@ -190,30 +199,38 @@ class _Source:
 
 
 class _Library:
-    """The package's modules, parsed when first asked for."""
+    """The package's modules, as they are on disk now."""
 
-    def __init__(self, package: Path, without: frozenset[str]) -> None:
+    def __init__(
+        self, package: Path, without: frozenset[str] = frozenset(), files: frozenset[Path] | None = None
+    ) -> None:
         self.package, self.root, self.without = package, package.name, without
+        self.files = frozenset(package.rglob("*.py")) if files is None else files
 
     def owns(self, module: str) -> bool:
         return module.split(".")[0] == self.root
 
     def path(self, module: str) -> Path:
         folder = self.package.joinpath(*module.split(".")[1:])
-        return folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+        own = folder / "__init__.py"
+        return own if own in self.files else folder.with_suffix(".py")
 
     def is_package(self, module: str) -> bool:
         return self.owns(module) and self.path(module).name == "__init__.py"
 
     def has(self, module: str) -> bool:
-        return self.owns(module) and self.path(module).is_file()
+        return self.owns(module) and self.path(module) in self.files
 
-    @cache  # noqa: B019 - lives as long as one key's computation
     def module(self, module: str) -> _Source | None:
         if module.split(".")[-1] in self.without or not self.has(module):
             return None
-        tree = ast.parse(self.path(module).read_text(), str(self.path(module)))
-        return _Source(module, _without_docstring(tree.body), self)
+        return _parsed(self.package, self.files, module, self.path(module).read_text())
+
+
+@lru_cache(maxsize=512)
+def _parsed(package: Path, files: frozenset[Path], module: str, text: str) -> _Source:
+    """A module of a package that has these files. Kept: a process asks for several keys of the same library."""
+    return _Source(module, _without_docstring(ast.parse(text, module).body), _Library(package, files=files))
 
 
 def _bound_names(statement: ast.stmt) -> set[str]:

@@ -24,6 +24,7 @@ from . import keys, notebooks
 from .layout import Checkout, Failed, Stop, write
 
 LAST_LINES = 12  # of a traceback and of stderr, shown when a chapter fails
+SAVE_EVERY = 5.0  # seconds between two saves of a notebook that is being executed
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ def _execute(job: Job, say) -> None:
             copy.deepcopy(text),
             str(partial),
             parameters={name: value for name, value in given.items() if name in known},
+            engine_name=_engine(),
             kernel_name="python3",
             progress_bar=False,
             start_timeout=120,
@@ -193,6 +195,32 @@ def _execute(job: Job, say) -> None:
         why = f"the kernel died, for want of memory perhaps ({error})"
         raise Failed(failure_text(job, at.cell, why, last_lines(job.log.read_text()), at.stderr())) from None
     _finish(job, text, done, time.monotonic() - began)
+
+
+def _engine() -> str:
+    """The name of papermill's engine with fewer saves: its own writes and validates the notebook twice a cell, text
+    included, which took a quarter of a short chapter's time. The last save, on success or failure, is papermill's."""
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class Sparing(NBClientEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
+            save, last = nb_man.save, time.monotonic()
+
+            def seldom(**given) -> None:
+                nonlocal last
+                if time.monotonic() - last >= SAVE_EVERY:
+                    save(**given)
+                    last = time.monotonic()
+
+            nb_man.save = seldom
+            try:
+                return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            finally:
+                nb_man.save = save
+
+    papermill_engines.register("sparing", Sparing)
+    return "sparing"
 
 
 @dataclass

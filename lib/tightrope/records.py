@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,22 @@ class Stored:
 
     record: dict
     arrays: dict[str, np.ndarray]
-    stale: bool | None
+    checkout: layout.Checkout | None
+
+    @cached_property
+    def stale(self) -> bool | None:
+        """Whether the code that measures is no longer the record's; None where it cannot be read."""
+        from tightrope import keys, notebooks
+
+        if self.checkout is None:
+            return None
+        if self.record["profile"] not in layout.PROFILES:
+            return True
+        try:
+            cells = notebooks.read_text(self.checkout.text(self.record["chapter"])).cells
+        except (ImportError, layout.Stop):  # no jupytext, or no such chapter
+            return None
+        return keys.stored_key(self.checkout, cells, self.record["profile"]) != self.record.get("stored_key")
 
     def __getitem__(self, quantity: str) -> float | int | bool:
         return value(self.record, quantity)
@@ -108,21 +124,7 @@ def stored(chapter: str, checkout: layout.Checkout | None = None) -> Stored | No
     if not found:
         return None
     path = checkout.stored(found[0])
-    record = read(path)
-    return Stored(record, read_arrays(path.with_suffix(".npz")), _stale(record, checkout))
-
-
-def _stale(record: Mapping, checkout: layout.Checkout) -> bool | None:
-    """Whether the code that measures is no longer the record's; None where it cannot be read."""
-    from tightrope import keys, notebooks
-
-    if record["profile"] not in layout.PROFILES:
-        return True
-    try:
-        cells = notebooks.read_text(checkout.text(record["chapter"])).cells
-    except (ImportError, layout.Stop):  # no jupytext, or no such chapter
-        return None
-    return keys.stored_key(checkout, cells, record["profile"]) != record.get("stored_key")
+    return Stored(read(path), read_arrays(path.with_suffix(".npz")), checkout)
 
 
 def _is_number(thing: object) -> bool:

@@ -20,9 +20,8 @@ import yaml
 from ._files import replacing
 
 PROFILES = ("smoke", "quick", "paper")
-YAML = getattr(
-    yaml, "CSafeLoader", yaml.SafeLoader
-)  # libyaml's is ten times as fast; not every PyYAML has it
+# libyaml's is ten times as fast; not every PyYAML has it.
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Stop(Exception):

@@ -175,6 +175,7 @@ def _execute(job: Job, say) -> None:
             kernel_name="python3",
             progress_bar=False,
             start_timeout=120,
+            shutdown_kernel="immediate",  # all is on disk by then, and torch takes seconds to leave in good order
             cwd=str(checkout.book),
             on_cell_start=on_start,
         )

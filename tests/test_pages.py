@@ -151,6 +151,18 @@ def test_a_page_never_scrolls_sideways(looks):
         assert wide == [], name
 
 
+VERDICTS = "[...document.querySelectorAll('.tightrope-claims tbody td:last-child')]"
+
+
+def test_a_verdict_is_seen_without_scrolling_its_table(looks):
+    seen = 0
+    for name, look in looks.items():
+        right = look.ask(f"{VERDICTS}.map(e => e.getBoundingClientRect().right - innerWidth)")
+        assert all(beyond <= 0 for beyond in right), name
+        seen += len(right)
+    assert seen > 100
+
+
 def test_every_picture_is_there(looks):
     for name, look in looks.items():
         look.ask(

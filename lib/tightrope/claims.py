@@ -196,7 +196,8 @@ def scorecard(
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
         made = f"Paper-scale run: {_of_stored(paper)}. This run: {_of_run(run)}."
         title = (titles or {}).get(chapter, chapter)
-        parts += [f"## {title}", f"{{doc}}`{chapter}`. {made}", "\n".join(lines)]
+        table = "\n".join(["```{table}", ":class: tightrope-claims", "", *lines, "```"])
+        parts += [f"## {title}", f"{{doc}}`{chapter}`. {made}", table]
     return "\n\n".join(parts) + "\n"
 
 

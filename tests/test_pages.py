@@ -163,6 +163,17 @@ def test_a_verdict_is_seen_without_scrolling_its_table(looks):
     assert seen > 100
 
 
+LONG = """[...document.querySelectorAll('.bd-article mjx-container[display=true]')]
+  .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.parentElement.id)"""
+
+
+def test_a_formula_fits_beside_its_number(looks, request):
+    if "desk" not in request.node.callspec.id:
+        pytest.skip("on a phone a formula may scroll")
+    for name, look in looks.items():
+        assert look.ask(LONG) == [], name
+
+
 def test_every_picture_is_there(looks):
     for name, look in looks.items():
         look.ask(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tightrope.layout import Failed, Stop
 
 RECORDS = """\
 import os
+import shutil
 from pathlib import Path
 from tightrope import records
 from tightrope.layout import Checkout
@@ -125,6 +127,14 @@ def test_a_failure_says_where_what_and_the_last_lines_and_others_finish(tmp_path
     assert partial.is_file()
     assert not checkout.executed("quick", "01-first").exists()
     assert checkout.executed("quick", "02-second").exists()
+
+
+def test_a_process_that_ends_before_it_reads_its_job_is_reported(tmp_path, monkeypatch):
+    long = small_book.chapter("first", f'"""{"long " * 60_000}"""')  # more than a pipe holds
+    checkout = small_book.make(tmp_path, first=long)
+    monkeypatch.setattr(runner.sys, "executable", shutil.which("false"))
+    with pytest.raises(Failed, match="01-first, cell 0: the process ended with exit status 1"):
+        run(checkout, "1")
 
 
 def test_a_kernel_that_dies_is_reported(tmp_path):

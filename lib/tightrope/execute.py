@@ -29,7 +29,7 @@ SAVE_EVERY = 5.0  # seconds between two saves of a notebook that is being execut
 
 @dataclass(frozen=True)
 class Job:
-    """One execution of one chapter."""
+    """One execution of one chapter. `text` is the chapter's, as a notebook file: it is read once."""
 
     root: str
     chapter: str
@@ -38,6 +38,7 @@ class Job:
     seed: int
     key: str
     stored_key: str
+    text: str
     parameters: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -143,12 +144,13 @@ def _die_with_parent() -> None:
 
 
 def _execute(job: Job, say) -> None:
+    import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     checkout, began = job.checkout, time.monotonic()
     partial = checkout.executed(job.profile, job.chapter, partial=True)
-    text = notebooks.read_text(checkout.text(job.chapter))
+    text = nbformat.reads(job.text, as_version=4)
     text.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     _make_kernel(checkout)
     for leftover in (partial, *_both(checkout.record(job.profile, job.chapter, partial=True))):

@@ -53,9 +53,8 @@ def plan(
             checkout, chapter, text.cells, profile, seed, keys.device_kind(device), parameters
         )
         stored = keys.stored_key(checkout, text.cells, profile)
-        jobs.append(
-            Job(str(checkout.root), chapter, profile, device, seed, key, stored, dict(parameters or {}))
-        )
+        whole, given = notebooks.to_json(text), dict(parameters or {})
+        jobs.append(Job(str(checkout.root), chapter, profile, device, seed, key, stored, whole, given))
     return jobs
 
 
@@ -121,8 +120,9 @@ class _Child:
                 env=_environment(job),
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then lets its children go
             )
-        self.process.stdin.write(json.dumps(asdict(job)) + "\n")
-        self.process.stdin.flush()  # and stays open: its end is how the child learns that the parent is gone
+        with contextlib.suppress(BrokenPipeError):  # a child that is gone already has its say in `ended`
+            self.process.stdin.write(json.dumps(asdict(job)) + "\n")
+            self.process.stdin.flush()  # and stays open: its end is how the child learns that the parent is gone
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
 
@@ -151,7 +151,8 @@ class _Child:
 
     def stop(self) -> None:
         """Let the child go and wait until it is gone."""
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:

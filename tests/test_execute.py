@@ -18,7 +18,6 @@ from tightrope.layout import Failed, Stop
 
 RECORDS = """\
 import os
-import shutil
 from pathlib import Path
 from tightrope import records
 from tightrope.layout import Checkout

@@ -56,9 +56,7 @@ class Job:
     def key_now(self, cells) -> str:
         """The execution key that the files of this moment give."""
         kind = keys.device_kind(self.device)
-        return keys.execution_key(
-            self.checkout, self.chapter, cells, self.profile, self.seed, kind, self.parameters
-        )
+        return keys.execution_key(self.checkout, cells, self.profile, self.seed, kind, self.parameters)
 
     def is_done(self) -> bool:
         """Whether a finished execution with this key is on disk, together with the numbers it recorded."""

@@ -1,15 +1,20 @@
 """The two keys of a chapter.
 
-The **execution key** covers all that its outputs depend on: the code cells, the library definitions that they
-reach (see `reach`), profile, seed, device kind and parameters, the versions of torch and numpy, its claims,
-its stored run and the data files it would read. Same key: the kept outputs are right, nothing is run again.
+The **execution key** covers all that its outputs depend on: the code cells, the library definitions that they reach
+(see `code`), profile, seed, device kind and parameters, the versions of what computes and draws, and the content of
+the data files it would read. Same key, and the same content of what else the run opened (see `execute`): the kept
+outputs are right, nothing is run again. Two clones of one commit have the same key.
 
 The **stored key** covers the measuring code alone. A stored run whose key is not today's is shown as stale.
+
+Which modules count is decided by folder: `book/press` never, `book` in executions only, but for `book/networks`: a
+recipe, a size or a seed there is part of the measurement.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -17,24 +22,19 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import yaml
+from tightrope import _files, code
+from tightrope.layout import PROFILES, Checkout, write
 
-from . import _files
-from .layout import PROFILES, YAML, Checkout
-from .reach import cell_form, code_key, digest, is_text, statements
-
-# What executes and publishes chapters leaves no trace in their outputs.
-MACHINERY = frozenset(
-    {"__main__", "checks", "console", "execute", "keys", "layout", "notebooks", "offline"}
-    | {"progress", "publish", "reach", "runner"}
+COMPUTES = ("torch", "numpy", "scipy", "torchvision", "matplotlib")
+PRESS = frozenset(
+    {"__main__", "checks", "code", "console", "execute", "keys", "layout", "notebooks", "offline"}
+    | {"pictures", "publish", "runner"}
 )
-# Bookkeeping and presentation can't change a measured number: a stored run outlives them.
-TOP_FLOOR = MACHINERY | {"cache", "claims", "figures", "networks", "records", "runs", "tables"}
+BOOK = PRESS | {"cache", "claims", "figures", "records", "runs", "tables"}
 
 
 def execution_key(
     checkout: Checkout,
-    chapter: str,
     cells: Iterable[Mapping],
     profile: str,
     seed: int,
@@ -45,19 +45,19 @@ def execution_key(
 
     cells: the notebook's (`cell_type`, `source`, `metadata`). device: "cpu" or "cuda", see `device_kind`.
     """
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    sources = [cell["source"] for cell in code]
-    marks = ["parameters" if "parameters" in _tags(cell) else "" for cell in code]
-    runs = digest(
-        "execution 1",
-        *(mark + cell_form(source) for mark, source in zip(marks, sources, strict=True)),
-        code_key(sources, checkout.package, MACHINERY),
+    sources = [(cell["source"], _tags(cell)) for cell in cells if cell["cell_type"] == "code"]
+    plain = [source for source, _ in sources]
+    runs = code.digest(
+        "execution 2",
+        *(
+            ("parameters" if "parameters" in tags else "") + code.cell_form(source)
+            for source, tags in sources
+        ),
+        code.key(plain, checkout.package, lambda module: module not in PRESS),
         json.dumps([profile, int(seed), device, dict(parameters or {})], sort_keys=True, default=str),
-        *(f"{name} {_version(name)}" for name in ("torch", "numpy")),
-        _claims(checkout, chapter),
-        *(_content(checkout.stored(chapter).with_suffix(suffix)) for suffix in (".json", ".npz")),
+        *(f"{name} {installed(name)}" for name in COMPUTES),
     )
-    return f"{runs}-{digest(*_data_files(sources, checkout.package))[:8]}"
+    return f"{runs}-{code.digest(*_data_files(checkout, plain))[:8]}"
 
 
 def same_code(key: str, other: str) -> bool:
@@ -66,14 +66,45 @@ def same_code(key: str, other: str) -> bool:
 
 
 def stored_key(checkout: Checkout, cells: Iterable[Mapping], profile: str) -> str:
-    """The key of a stored run of a profile: the code that measures, so neither `figure` cells nor the top floor, nor
-    the sizes of another profile."""
+    """The key of a stored run of a profile: the code that measures, so neither `figure` cells nor the sizes of another
+    profile, nor the book's machinery."""
     sources = [c["source"] for c in cells if c["cell_type"] == "code" and "figure" not in _tags(c)]
-    return digest(
-        "stored 2",
-        *(cell_form(_sized(source, profile)) for source in sources),
-        code_key(sources, checkout.package, TOP_FLOOR),
+    return code.digest(
+        "stored 3",
+        *(code.cell_form(_sized(source, profile)) for source in sources),
+        code.key(sources, checkout.package, measures),
     )
+
+
+def measures(module: str) -> bool:
+    """Whether a module ("inputs/data") takes part in a measurement."""
+    return module not in BOOK
+
+
+def device_kind(device: str) -> str:
+    """What a device name will come to, `cpu` or `cuda`, found without loading torch."""
+    if device != "auto":
+        return device.split(":")[0]
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    has_driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+    return "cuda" if has_driver and not hidden and not torch_is_cpu_only() else "cpu"
+
+
+def torch_is_cpu_only() -> bool:
+    return "+cpu" in installed("torch")
+
+
+@cache
+def installed(package: str) -> str:
+    """The version of an installed package, or "none"."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _tags(cell: Mapping) -> list[str]:
+    return cell.get("metadata", {}).get("tags", [])
 
 
 def _sized(source: str, profile: str) -> str:
@@ -93,78 +124,36 @@ def _sized(source: str, profile: str) -> str:
     return ast.unparse(tree)
 
 
-def device_kind(device: str) -> str:
-    """What a device name will come to, `cpu` or `cuda`, found without loading torch."""
-    if device != "auto":
-        return device.split(":")[0]
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    has_driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
-    return "cuda" if has_driver and not hidden and not torch_is_cpu_only() else "cpu"
-
-
-def torch_is_cpu_only() -> bool:
-    return "+cpu" in _version("torch")
-
-
-def _tags(cell: Mapping) -> list[str]:
-    return cell.get("metadata", {}).get("tags", [])
-
-
-@cache
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"
-
-
-def _content(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() else b""
-
-
-def _claims(checkout: Checkout, chapter: str) -> str:
-    """The claims of one chapter, as data: another chapter's claims, and comments, don't count."""
-    path = checkout.book / "claims.yml"
-    if not path.is_file():
-        return ""
-    try:
-        entries = yaml.load(path.read_text(), YAML)
-    except yaml.YAMLError:
-        return path.read_text()  # `claims.load` will say what is wrong with it
-    if isinstance(entries, dict):
-        entries = list(entries.values()) if "claims" not in entries else entries["claims"]
-    own = [e for e in entries or [] if isinstance(e, dict) and str(e.get("chapter", chapter)) == chapter]
-    return json.dumps(own, sort_keys=True, default=str)
-
-
-def _data_files(sources: Iterable[str], package: Path) -> list[str]:
-    """Which files would answer `data.load(name)` for names the cells mention: another file, other numbers."""
-    names = set()
-    for source in sources:
-        for statement in statements(source):
-            names |= {node.value for node in ast.walk(statement) if is_text(node)}
+def _data_files(checkout: Checkout, sources: Iterable[str]) -> list[str]:
+    """What `data.load` would find now, by content, for the data sets that the cells and the book's networks name."""
+    networks = checkout.package / "networks.py"
+    texts = [*sources, networks.read_text("utf-8")] if networks.is_file() else sources
+    words = set()
+    for statement in (statement for text in texts for statement in code.statements(text)):
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words |= {word for word in node.value.split() if word.isidentifier()}
     given = os.environ.get("TIGHTROPE_DATA")
     folders = [Path(given)] if given else []
-    folders += [_files.user_cache(), package / "samples"]
+    folders += [_files.user_cache(), checkout.package / "samples"]
     found = []
-    for name in sorted(n for n in names if n.replace("_", "").isalnum() and len(n) < 40):
-        for folder in folders:
-            for path in sorted(folder.glob(f"{name}.*")):
-                state = path.stat()
-                found.append(f"{folder.name}/{path.name} {state.st_size} {state.st_mtime_ns}")
+    for word in sorted(words):
+        path = next((f / f"{word}.npz" for f in folders if (f / f"{word}.npz").is_file()), None)
+        if path is not None:
+            found.append(f"{word} {_content(path, checkout.build / 'digests.json')}")
     return found
 
 
-def toolchain() -> list[str]:
-    """The packages that turn sources into pages, with their versions, and the local extension's own code."""
-    packages = (
-        "jupyter-book",
-        "sphinx",
-        "sphinx-book-theme",
-        "sphinx-mathjax-offline",
-        "sphinx-proof",
-        "myst-nb",
-    )
-    return [f"{name} {_version(name)}" for name in packages] + [
-        _content(Path(__file__).with_name("offline.py")).hex()
-    ]
+def _content(path: Path, memory: Path) -> str:
+    """The digest of a large file, remembered by its size and date."""
+    about = path.stat()
+    now = [about.st_size, about.st_mtime_ns]
+    try:
+        known = json.loads(memory.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    if known.get(str(path), [None])[:-1] != now:
+        with path.open("rb") as file:
+            known[str(path)] = [*now, hashlib.file_digest(file, "sha256").hexdigest()[:20]]
+        write(memory, json.dumps(known))
+    return known[str(path)][-1]

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tightrope import _files, cache, keys, layout, reach, training
+from tightrope import _files, cache, code, keys, layout, training
 from tightrope._files import reason, replacing
 
 Build = Callable[..., nn.Module]
@@ -55,12 +55,12 @@ def trained(
             raise ValueError(f"{name} must be a tensor, not a {type(given).__name__}.")
     x, y, x_test, y_test = (t if t is None else t.to(device) for t in (x, y, x_test, y_test))
     net = _fresh(build, seed, device)
-    code = _code(net)
-    if code is None:  # a class whose source cannot be read: nothing would say when it changes
+    source = _code(net)
+    if source is None:  # a class whose source cannot be read: nothing would say when it changes
         return net, training.fit(net, x, y, recipe, seed, x_test, y_test)
     versions = torch.__version__.split("+")[0].rsplit(".", 1)[0]
     key = cache.fingerprint(
-        net, recipe, x, y, seed, x_test, y_test, code, versions, torch.device(device).type
+        net, recipe, x, y, seed, x_test, y_test, source, versions, torch.device(device).type
     )
     folder = _folder()
     path, checkpoint = folder / f"{key}.safetensors", folder / f"{key}.checkpoint"
@@ -117,16 +117,16 @@ def _code(net: nn.Module) -> str | None:
             names.add(f"{kind.__module__}.{kind.__qualname__.split('.')[0]}")
         elif package not in ("torch", "torchvision"):  # theirs go by version
             try:
-                sources.add(reach.cell_form(textwrap.dedent(inspect.getsource(kind))))
+                sources.add(code.cell_form(textwrap.dedent(inspect.getsource(kind))))
             except (OSError, TypeError):
                 return None
-    return reach.digest(_reached(tuple(sorted(names))), *sorted(sources))
+    return code.digest(_reached(tuple(sorted(names))), *sorted(sources))
 
 
 @lru_cache(maxsize=64)
 def _reached(names: tuple[str, ...]) -> str:
     cell = "\n".join(["import tightrope", *(f"import {name.rsplit('.', 1)[0]}" for name in names), *names])
-    return reach.code_key([cell], Path(__file__).parent, keys.TOP_FLOOR)
+    return code.key([cell], Path(__file__).parent, keys.measures)
 
 
 def _folder() -> Path:

@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .code import cell_form
 from .layout import Checkout, Stop, write, write_if_changed
-from .reach import cell_form
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -17,8 +17,8 @@ from pathlib import Path
 from nbformat import NotebookNode
 
 from . import checks, execute, keys, notebooks, pictures
+from .code import digest
 from .layout import Checkout, Failed, Stop, write, write_if_changed
-from .reach import digest
 
 NOT_EXECUTED = (
     ":::{admonition} Not executed in this build\n:class: note\n"
@@ -192,7 +192,21 @@ def _plain_page(checkout: Checkout, jobs: list[execute.Job], path: Path) -> str:
 def _state(source: Path) -> str:
     files = sorted(p for p in source.rglob("*") if p.is_file())
     parts = [f"{p.relative_to(source).as_posix()} {digest(p.read_bytes())}" for p in files]
-    return digest(*keys.toolchain(), *parts)
+    return digest(*toolchain(), *parts)
+
+
+def toolchain() -> list[str]:
+    """The packages that turn sources into pages, with their versions, and the local extension's own code."""
+    packages = (
+        "jupyter-book",
+        "sphinx",
+        "sphinx-book-theme",
+        "sphinx-mathjax-offline",
+        "sphinx-proof",
+        "myst-nb",
+    )
+    local = Path(__file__).with_name("offline.py").read_text("utf-8")
+    return [*(f"{name} {keys.installed(name)}" for name in packages), local]
 
 
 def _relevant(said: str) -> str:

@@ -49,9 +49,7 @@ def plan(
                 settable = [n for n in known if n not in ("profile", "seed", "device")]
                 listed = ", ".join(settable) or "none beside profile, seed and device"
                 raise Stop(f"{chapter} has no parameter {name!r} to set; it has {listed}.")
-        key = keys.execution_key(
-            checkout, chapter, text.cells, profile, seed, keys.device_kind(device), parameters
-        )
+        key = keys.execution_key(checkout, text.cells, profile, seed, keys.device_kind(device), parameters)
         stored = keys.stored_key(checkout, text.cells, profile)
         whole, given = notebooks.to_json(text), dict(parameters or {})
         jobs.append(Job(str(checkout.root), chapter, profile, device, seed, key, stored, whole, given))

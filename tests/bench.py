@@ -19,11 +19,13 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from tests.oracles import subspace_deepfool
+from tests.oracles.margins import subspace_deepfool
 from torch import Tensor, nn
 
-from tightrope import data, margins, nets, networks, progress, spectra, training
-from tightrope._torchvision import torchvision
+from tightrope import data, margins, nets, progress, spectra, training
+from tightrope.book import networks
+from tightrope.inputs._torchvision import torchvision
+from tightrope.models import measured
 
 
 @dataclass
@@ -110,7 +112,7 @@ def passes(net: nn.Module):
 
 def bare(net: nn.Module, seen: list[Pass], x: Tensor) -> None:
     """The same passes through the network alone, at the same batch sizes: nothing can take less."""
-    with nets.frozen(net):
+    with measured.frozen(net):
         for one in seen:
             at = x[torch.arange(one.rows) % len(x)].requires_grad_(one.graph)
             with torch.set_grad_enabled(one.graph):
@@ -218,7 +220,7 @@ def full_space_margins() -> Report:
         "SuperDeepFool | adv-lib": lambda k: libraries["superdeepfool"].sdf(net, x, own) - x,
         "DDN, 100 steps | plain loop, no box": lambda k: unboxed_ddn(net, x, own, steps=100),
     }
-    with nets.frozen(net):
+    with measured.frozen(net):
         seconds, results = take_turns(ours | others, rounds=3)
     report = Report(
         f"Full space, LeNet, {len(x)} digits",

@@ -6,7 +6,7 @@ import time
 
 import torch
 from tests.bench import Report, benchmark, take_turns
-from tests.oracles import subspace_deepfool
+from tests.oracles.margins import subspace_deepfool
 
 from tightrope import data, margins, nets, spectra
 

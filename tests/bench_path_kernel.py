@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import torch
 from tests.bench import Report, benchmark, take_turns
-from tests.path_oracles import jacobian
+from tests.oracles.paths import jacobian
 from torch import Tensor
 from torch.func import grad, jacrev, vmap
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tightrope import data, path_kernel, trajectory
+from tightrope import data, path_kernel
+from tightrope.paths import trajectory
 
 SOURCE = path_kernel.rule("left", 100)  # the source's nodes
 FOUR = path_kernel.rule("gauss", 4)

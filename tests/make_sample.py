@@ -1,4 +1,4 @@
-"""Make `lib/tightrope/samples/mnist.npz` from the four original IDX files.
+"""Make `lib/tightrope/inputs/samples/mnist.npz` from the four original IDX files.
 
     python tests/make_sample.py FOLDER
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-SAMPLE = Path(__file__).resolve().parents[1] / "lib" / "tightrope" / "samples" / "mnist.npz"
+SAMPLE = Path(__file__).resolve().parents[1] / "lib" / "tightrope" / "inputs" / "samples" / "mnist.npz"
 A_CLASS = {"train": 1_200, "test": 200}  # digits of each class
 PREFIX = {"train": "train", "test": "t10k"}
 

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tightrope import notebooks
-from tightrope.layout import Checkout
+from tightrope.book.checkout import Checkout
+from tightrope.book.press import pairs
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -84,7 +84,7 @@ def make(root: Path, **chapters: str) -> Checkout:
     (book / "02-second.md").write_text(chapters.get("second") or chapter("second"))
     checkout = Checkout(root)
     for stem in checkout.chapters():
-        notebooks.sync(checkout, stem)
+        pairs.sync(checkout, stem)
     return checkout
 
 

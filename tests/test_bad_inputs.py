@@ -32,28 +32,22 @@ from torch import nn
 
 import tightrope
 from tightrope import (
-    _download,
     attacks,
-    cache,
-    claims,
     data,
-    descent,
-    figures,
-    layout,
+    log_descent,
     low_rank,
     margins,
     nets,
-    networks,
     pair_losses,
     path_kernel,
-    records,
-    runs,
     spectra,
     straight_path,
     synthetic,
-    tables,
     training,
 )
+from tightrope.book import checkout as layout
+from tightrope.book import claims, figures, kept, networks, records, runs, tables
+from tightrope.inputs import download
 
 CHAPTER = "01-synthetic-margins"
 LIBRARY = str(Path(tightrope.__file__).parent)
@@ -82,8 +76,8 @@ class At:
         """Download cifar10 (half a megabyte of it) into a cache."""
         images = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3)).astype(np.uint8)
         arrays = {f"x_{s}": images for s in data.SPLITS} | {f"y_{s}": np.zeros(200, int) for s in data.SPLITS}
-        self.patch.setitem(_download._SOURCES, "cifar10", ("localhost", lambda folder: arrays))
-        self.patch.setattr(_download, "_probe", lambda host: None)
+        self.patch.setitem(download._SOURCES, "cifar10", ("localhost", lambda folder: arrays))
+        self.patch.setattr(download, "_probe", lambda host: None)
         self.patch.setattr("tightrope._files.user_cache", lambda: cache_folder)
         return data.load("cifar10", "test")
 
@@ -148,7 +142,7 @@ class At:
 
 @pytest.fixture
 def at(tmp_path, home, npz, book, monkeypatch):
-    monkeypatch.setattr(_download, "_unreachable", {})
+    monkeypatch.setattr(download, "_unreachable", {})
     with contextlib.ExitStack() as undo:
         yield At(tmp_path, home, npz, monkeypatch, undo)
 
@@ -245,7 +239,7 @@ def npy() -> bytes:
 def without_torchvision(at):
     at.patch.delitem(sys.modules, "torchvision", raising=False)
     at.patch.setattr(importlib.util, "find_spec", lambda name: None)
-    at.patch.setattr(_download, "_probe", lambda host: None)
+    at.patch.setattr(download, "_probe", lambda host: None)
     return data.load("cifar10", "test")
 
 
@@ -606,7 +600,7 @@ def short(name, **options):
 
 def descend(loss=lambda w: w.square().sum(), w=None, steps=3, rate=0.1, **options):
     w = torch.ones(2, requires_grad=True) if w is None else w
-    return descent.descend(lambda: loss(w), [w], steps, rate, **options)
+    return log_descent.descend(lambda: loss(w), [w], steps, rate, **options)
 
 
 LOW_RANK = [
@@ -628,7 +622,11 @@ LOW_RANK = [
         lambda at: training.fit(net(classes=3), POINTS, Y, training.Recipe(epochs=1, loss="squared pairs")),
     ),
     Bad("recipe: unknown loss", "'squared pairs'", lambda at: training.Recipe(loss="hinge")),
-    Bad("descent: nothing to move", "at least one", lambda at: descent.descend(lambda: X.sum(), [], 1, 0.1)),
+    Bad(
+        "descent: nothing to move",
+        "at least one",
+        lambda at: log_descent.descend(lambda: X.sum(), [], 1, 0.1),
+    ),
     Bad("descent: no gradient", "require a gradient", lambda at: descend(w=torch.ones(2))),
     Bad("descent: unknown schedule", "'constant'", lambda at: descend(schedule="adaptive")),
     Bad("descent: no steps", "steps ≥ 1", lambda at: descend(steps=0)),
@@ -779,7 +777,7 @@ def test_a_full_disk_leaves_the_last_whole_record(at):
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "value.safetensors"
-    cache.save(path, {"x": torch.arange(3)})
+    kept.save(path, {"x": torch.arange(3)})
     code = (
         "import os, signal\n"
         "from tightrope._files import replacing\n"
@@ -789,15 +787,15 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     )
     died = subprocess.run([sys.executable, "-c", code])
     assert died.returncode == -signal.SIGKILL
-    assert cache.load(path)["x"].tolist() == [0, 1, 2]
+    assert kept.load(path)["x"].tolist() == [0, 1, 2]
 
 
 def test_a_cached_file_names_no_code_to_run(tmp_path):
     path = tmp_path / "value.safetensors"
     structure = {"class": ["subprocess", "Popen"], "fields": {"args": "true"}}
     save_file({}, path, metadata={"tightrope": json.dumps(structure)})
-    with pytest.raises(cache.Miss):
-        cache.load(path)
+    with pytest.raises(kept.Miss):
+        kept.load(path)
 
 
 def test_networks_go_on_where_their_folder_cannot_be(at):

@@ -107,15 +107,8 @@ def test_a_disk_that_cannot_be_written_costs_one_sentence(checkout, capsys):
 def test_neither_the_package_nor_a_build_loads_torch():
     code = (
         "import sys, tightrope\n"
-        "from tightrope import publish, runner, keys, checks, claims, __main__\n"
+        "from tightrope import __main__\nfrom tightrope.book import claims\n"
+        "from tightrope.book.press import checks, keys, runner, site\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_the_package_names_its_modules():
-    import tightrope
-
-    assert {"data", "margins", "runs"} <= set(dir(tightrope))
-    with pytest.raises(AttributeError, match="tightrope has no module 'nothing'; it has"):
-        tightrope.nothing  # noqa: B018

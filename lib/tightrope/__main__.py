@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from .layout import PROFILES, Checkout, Stop, find_checkout
+from tightrope.book.checkout import PROFILES, Checkout, Stop, find_checkout
 
 DESCRIPTION = """\
 Walking the Tightrope: an executable book on margins, features and adversarial examples.
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def book(arguments: argparse.Namespace, checkout: Checkout) -> None:
     """Execute what changed and build the site."""
-    from . import publish
+    from tightrope.book.press import site
 
     with checkout.lock():
         jobs = _execute(arguments, checkout, arguments.chapters)
@@ -56,13 +56,13 @@ def book(arguments: argparse.Namespace, checkout: Checkout) -> None:
             if chapter not in chosen
         ]
         _warn_of_drift(checkout)
-        first = publish.publish(checkout, jobs, arguments.out)
+        first = site.publish(checkout, jobs, arguments.out)
     print(f"The book is built. Open {first.resolve().as_uri()}")
 
 
 def run(arguments: argparse.Namespace, checkout: Checkout) -> None:
     """Execute chapters; with --store, keep their records as the runs that the book shows."""
-    from . import execute
+    from tightrope.book.press import execute
 
     if arguments.store and (arguments.profile == "smoke" or arguments.set):
         raise Stop(
@@ -79,20 +79,20 @@ def run(arguments: argparse.Namespace, checkout: Checkout) -> None:
 
 def sync(arguments: argparse.Namespace, checkout: Checkout) -> None:
     """Make the two files of each chapter say the same."""
-    from . import notebooks
+    from tightrope.book.press import pairs
 
     for chapter in checkout.find(arguments.chapters):
-        print(f"{chapter}: {notebooks.sync(checkout, chapter, arguments.source)}")
+        print(f"{chapter}: {pairs.sync(checkout, chapter, arguments.source)}")
 
 
 def check(arguments: argparse.Namespace, checkout: Checkout) -> int:
     """Check files in git, and the built site where there is one."""
-    from . import checks
+    from tightrope.book.press import checks
 
     built = arguments.site or checkout.build / "_build" / "html"
     if arguments.site and not built.is_dir():
         raise Stop(f"There are no built pages in {built}; run `make book`.")
-    problems = checks.pairs(checkout) + checks.environment(checkout)
+    problems = checks.chapters(checkout) + checks.environment(checkout)
     if built.is_dir():
         problems += checks.site(built)
     for problem in problems:
@@ -103,14 +103,14 @@ def check(arguments: argparse.Namespace, checkout: Checkout) -> int:
 
 def scorecard(arguments: argparse.Namespace, checkout: Checkout) -> None:
     """Print every claim beside what was measured."""
-    from . import publish, runner
+    from tightrope.book.press import runner, site
 
-    print(publish.scorecard(checkout, runner.plan(checkout, checkout.chapters(), arguments.profile)))
+    print(site.scorecard(checkout, runner.plan(checkout, checkout.chapters(), arguments.profile)))
 
 
 def _execute(arguments: argparse.Namespace, checkout: Checkout, chapters: list[str]) -> list:
     """Plan the chosen chapters, execute those whose outputs are not there; returns the jobs."""
-    from . import runner
+    from tightrope.book.press import runner
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise Stop(f"--jobs takes a number from 1 on, not {arguments.jobs}.")
@@ -129,7 +129,7 @@ def _execute(arguments: argparse.Namespace, checkout: Checkout, chapters: list[s
 
 def _as_it_was(checkout: Checkout, chapter: str, profile: str):
     """The job behind a page that was not asked for: its last execution, if that is of today's code."""
-    from . import execute, runner
+    from tightrope.book.press import execute, runner
 
     for candidate in dict.fromkeys((profile, "quick", "paper", "smoke")):
         done = execute.finished(checkout, candidate, chapter)
@@ -144,11 +144,11 @@ def _as_it_was(checkout: Checkout, chapter: str, profile: str):
 
 
 def _warn_of_drift(checkout: Checkout) -> None:
-    from . import notebooks
+    from tightrope.book.press import pairs
 
     for chapter in checkout.chapters():
         notebook = checkout.notebook(chapter)
-        if notebook.is_file() and notebooks.difference(checkout.text(chapter), notebook):
+        if notebook.is_file() and pairs.difference(checkout.text(chapter), notebook):
             print(f"{notebook.name} says something else than {chapter}.md, which was used; see `make sync`.")
 
 

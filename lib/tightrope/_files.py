@@ -32,3 +32,9 @@ def reason(error: OSError) -> str:
 def user_cache() -> Path:
     """The folder in the reader's home that downloads and networks are kept in."""
     return Path.home() / ".cache" / "tightrope"
+
+
+def modules(folder: str) -> list[str]:
+    """The modules and packages that lie in a package's folder."""
+    files = [p.stem for p in Path(folder).glob("*.py") if p.stem != "__init__"]
+    return sorted([*files, *(p.parent.name for p in Path(folder).glob("*/__init__.py"))])

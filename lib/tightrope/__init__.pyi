@@ -1,0 +1,21 @@
+"""The public names, written once: what `from tightrope import ...` gives."""
+
+from . import progress as progress
+from . import seeds as seeds
+from .boundary import attacks as attacks
+from .boundary import margins as margins
+from .features import low_rank as low_rank
+from .inputs import data as data
+from .inputs import spectra as spectra
+from .inputs import synthetic as synthetic
+from .inputs import views as views
+from .models import log_descent as log_descent
+from .models import nets as nets
+from .models import pair_losses as pair_losses
+from .models import training as training
+from .paths import gaussian_process as gaussian_process
+from .paths import path_kernel as path_kernel
+from .paths import straight_path as straight_path
+from .paths import weight_space as weight_space
+
+__version__: str

@@ -1,0 +1,1 @@
+"""From chapters to pages: executing, keys, pairs, the site."""

@@ -1,0 +1,328 @@
+"""Training: a recipe, and one function that follows it to the same weights every time, killed or not.
+
+The whole data set is one tensor on one device; batches are drawn by a seeded generator on that device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tightrope import progress, seeds
+from tightrope._files import reason, replacing
+from tightrope.models import pair_losses
+
+OBJECTIVES = {
+    "cross-entropy": cross_entropy,
+    "logistic pairs": pair_losses.on_labels(pair_losses.logistic_pairs),
+    "squared pairs": pair_losses.on_labels(pair_losses.squared_pairs),
+    "balanced squares": pair_losses.on_labels(pair_losses.balanced_squares),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: mini-batches without augmentation, the last one may be short.
+
+    `loss` is one of `OBJECTIVES`; those on pairs are for two classes and take all pairs inside a batch.
+
+    `schedule`: "triangular" raises the rate from 0 to `lr` at the fraction `peak` of training and lowers it
+    to 0 at its end, batch by batch; "constant" keeps `lr`. `clip` bounds the gradient's norm. `stop_at`: the
+    test accuracy at which training ends early. `momentum` is SGD's.
+    """
+
+    optimizer: str = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch: int = 128
+    epochs: int = 30
+    schedule: str = "constant"
+    peak: float = 2 / 5
+    clip: float | None = None
+    stop_at: float | None = None
+    loss: str = "cross-entropy"
+
+    def __post_init__(self) -> None:
+        if self.loss not in OBJECTIVES:
+            raise ValueError(f"Unknown loss {self.loss!r}: use {', '.join(map(repr, OBJECTIVES))}.")
+        if self.optimizer not in ("sgd", "adam"):
+            raise ValueError(f"Unknown optimizer {self.optimizer!r}: use 'sgd' or 'adam'.")
+        if self.schedule not in ("triangular", "constant"):
+            raise ValueError(f"Unknown schedule {self.schedule!r}: use 'triangular' or 'constant'.")
+        if self.batch < 1 or self.epochs < 1 or not self.lr > 0 or not 0 < self.peak < 1:
+            raise ValueError("A recipe needs batch ≥ 1, epochs ≥ 1, lr > 0 and 0 < peak < 1.")
+        if (self.clip is not None and not self.clip > 0) or not 0 <= (self.stop_at or 0) <= 1:
+            raise ValueError("A recipe's clip is None or positive, and its stop_at None or in [0, 1].")
+
+    def rate(self, done: float) -> float:
+        """The learning rate at a fraction `done` of training, in [0, 1]."""
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * min(done / self.peak, (1 - done) / (1 - self.peak))
+
+
+HMT = Recipe(lr=0.21, weight_decay=5e-4, schedule="triangular", clip=0.5)
+"""HMT's recipe for MNIST and CIFAR-10, plain, flipped and low-pass (its published code)."""
+
+TABLE1 = Recipe(lr=0.01, epochs=20, stop_at=1.0)
+"""Ours for HMT's table 1, which says "SGD" and "100 % test accuracy" and no more: two or three epochs do."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """What `fit` saw: one entry an epoch. `accuracy` is empty without test data; `stopped`: by `stop_at`."""
+
+    loss: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    stopped: bool
+
+    @property
+    def epochs(self) -> int:
+        return len(self.loss)
+
+
+class Diverged(ValueError):
+    """The training loss stopped being a number."""
+
+
+def fit(
+    net: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    seed: int = 0,
+    x_test: Tensor | None = None,
+    y_test: Tensor | None = None,
+    *,
+    checkpoint: str | os.PathLike | None = None,
+    on_epoch: Callable[[int, nn.Module], None] | None = None,
+) -> Log:
+    """Train `net` in place on x (N, …) float and y (N,) int64, and leave it in eval mode.
+
+    With test data the accuracy on them is taken after each epoch (`recipe.stop_at` needs them).
+    `on_epoch(epoch, net)` is called after each epoch from 1, in eval mode. On CUDA: bfloat16 autocast and
+    channels_last.
+
+    `checkpoint`: a file that keeps the training's whole state after each epoch. A killed call, made again
+    with the same arguments, goes on from there and ends with the weights that an uninterrupted one gives. A
+    file that cannot be read or belongs to another training is replaced; deleting it at the end is the
+    caller's. Epochs that a killed call finished are not given to `on_epoch` again.
+
+    Raises ValueError for data that do not fit the network and `Diverged` when the loss is not finite.
+    """
+    _check(net, x, y, "training")
+    if (x_test is None) != (y_test is None):
+        raise ValueError("Give both x_test and y_test, or neither.")
+    if x_test is not None:
+        _check(net, x_test, y_test, "test")
+    elif recipe.stop_at is not None:
+        raise ValueError("A recipe with stop_at needs x_test and y_test, whose accuracy it waits for.")
+    weights = [p for p in net.parameters() if p.requires_grad]
+    if not weights:
+        raise ValueError("This network has no parameter that may be trained: they are all frozen.")
+
+    cuda = x.is_cuda
+    layout = torch.channels_last if cuda and x.dim() == 4 else torch.contiguous_format
+    if layout is torch.channels_last:
+        net.to(memory_format=layout)
+    optimizer = _optimizer(weights, recipe)
+    generator = seeds.generator(seed, "batches", x.device)
+    state = _State(net, optimizer, generator)
+    keep = None
+    if checkpoint is not None:
+        keep = Path(checkpoint)
+        state.restore(keep, _fingerprint(net, recipe, seed, x, y, x_test, y_test))
+
+    batches = -(-len(x) // recipe.batch)
+    remaining = range(0 if state.stopped else recipe.epochs - state.epochs)
+    for _ in progress.track(remaining, "epoch", total=recipe.epochs, start=state.epochs):
+        net.train()
+        order = torch.randperm(len(x), generator=generator, device=x.device)
+        total = torch.zeros((), device=x.device)
+        with torch.enable_grad(), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+            for i in progress.track(range(batches), "batch"):
+                rows = order[i * recipe.batch : (i + 1) * recipe.batch]
+                rate = recipe.rate((state.epochs + (i + 1) / batches) / recipe.epochs)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=cuda):
+                    logits = net(x[rows].contiguous(memory_format=layout))
+                    loss = OBJECTIVES[recipe.loss](logits, y[rows])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if recipe.clip is not None:
+                    nn.utils.clip_grad_norm_(weights, recipe.clip)
+                optimizer.step()
+                total += loss.detach().float() * len(rows)
+        net.eval()
+        state.loss.append(total.item() / len(x))  # the epoch's one wait for the device
+        # A last step may blow up weights whose loss was still a number.
+        if not (total.isfinite() and all(p.isfinite().all() for p in weights)):
+            raise Diverged(
+                f"Training diverged in epoch {state.epochs} (loss {state.loss[-1]}): use a smaller learning "
+                f"rate than {recipe.lr:g} or clip the gradients."
+            )
+        if x_test is not None:
+            state.accuracy.append(accuracy(net, x_test, y_test))
+            state.stopped = recipe.stop_at is not None and state.accuracy[-1] >= recipe.stop_at
+        if keep is not None and not state.save(keep):
+            keep = None
+        if on_epoch is not None:
+            on_epoch(state.epochs, net)
+        if state.stopped:
+            break
+    net.eval()
+    optimizer.zero_grad(set_to_none=True)
+    return Log(tuple(state.loss), tuple(state.accuracy), state.stopped)
+
+
+def accuracy(net: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, batch: int = 1_000) -> float:
+    """The fraction of x (N, …) that `net`, any callable to logits (N, classes), gives the label y (N,)."""
+    if len(x) == 0 or len(x) != len(y):
+        raise ValueError(
+            f"accuracy needs as many labels as samples and at least one, not {len(y)} and {len(x)}."
+        )
+    right = torch.zeros((), dtype=torch.int64, device=x.device)
+    with torch.no_grad():
+        for i in range(0, len(x), batch):
+            right += (net(x[i : i + batch]).argmax(1) == y[i : i + batch]).sum()
+    return right.item() / len(x)
+
+
+def augmented(x: Tensor, y: Tensor, copies: int = 2, shift: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Several copies of images x (N, C, H, W) with labels y (N,), one after another: (copies · N, C, H, W) and labels.
+
+    The first copy is x, the second its mirror image, left to right; so they alternate, and from the third on every
+    image is also moved by up to `shift` pixels each way at random, its edges continued by reflection.
+    """
+    if x.dim() != 4 or len(x) != len(y) or not 0 <= shift < min(x.shape[2:]) or copies < 1:
+        raise ValueError(
+            "augmented takes images (N, C, H, W), a label each, copies ≥ 1 and a shift of fewer pixels than a side; "
+            f"not {tuple(x.shape)}, {len(y)} labels, copies={copies} and shift={shift}."
+        )
+    generator = seeds.generator(seed, "augmentation")
+    result = []
+    for copy in range(copies):
+        images = x.flip(-1) if copy % 2 else x
+        for axis in (2, 3) if copy >= 2 else ():
+            side = x.shape[axis]
+            moves = torch.randint(-shift, shift + 1, (len(x), 1), generator=generator)
+            at = (torch.arange(side) + moves).abs()
+            at = (side - 1) - ((side - 1) - at).abs()
+            at = at.to(x.device).reshape(len(x), 1, *((side, 1) if axis == 2 else (1, side)))
+            images = images.gather(axis, at.expand(images.shape))
+        result.append(images)
+    return torch.cat(result), y.repeat(copies)
+
+
+class _State:
+    """All that a training is made of between two epochs, and its file."""
+
+    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> None:
+        self.net, self.optimizer, self.generator = net, optimizer, generator
+        self.loss: list[float] = []
+        self.accuracy: list[float] = []
+        self.stopped = False
+        self.key = ""
+
+    @property
+    def epochs(self) -> int:
+        return len(self.loss)
+
+    def restore(self, path: Path, key: str) -> None:
+        self.key = key
+        try:
+            kept = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
+            return  # none yet, or not one of ours
+        if not isinstance(kept, dict) or kept.get("key") != key:
+            return
+        self.net.load_state_dict(kept["net"])
+        self.optimizer.load_state_dict(kept["optimizer"])
+        self.generator.set_state(kept["generator"])
+        self.loss, self.accuracy, self.stopped = kept["loss"], kept["accuracy"], kept["stopped"]
+
+    def save(self, path: Path) -> bool:
+        kept = {
+            "key": self.key,
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "stopped": self.stopped,
+        }
+        buffer = io.BytesIO()
+        torch.save(kept, buffer)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as part:
+                part.write_bytes(buffer.getbuffer())
+        except OSError as error:
+            warnings.warn(
+                f"This training cannot be resumed when killed: {path} cannot be written ({reason(error)}).",
+                stacklevel=3,
+            )
+            return False
+        return True
+
+
+def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(weights, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(weights, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+
+
+def _check(net: nn.Module, x: Tensor, y: Tensor, what: str) -> None:
+    """One sentence for data that cannot be trained on or tested with."""
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() < 2 or len(x) == 0:
+        raise ValueError(f"The {what} samples must be a float tensor (N, …) with N ≥ 1.")
+    if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != x.shape[:1]:
+        raise ValueError(f"The {what} labels must be an int64 tensor of shape ({len(x)},), one a sample.")
+    weight = next(iter(net.parameters()), x)
+    if not x.device == y.device == weight.device:
+        raise ValueError(
+            f"Network, {what} samples and labels must be on one device, not on {weight.device}, {x.device} and "
+            f"{y.device}."
+        )
+    if x.dtype != weight.dtype:
+        raise ValueError(
+            f"The {what} samples are {x.dtype}, the network's weights {weight.dtype}: convert one."
+        )
+    if not x.isfinite().all():
+        raise ValueError(f"The {what} samples hold NaN or infinite values: remove them first.")
+    net.eval()  # one sample must not move a batch norm's averages
+    with torch.no_grad():
+        logits = net(x[:1])
+    if logits.dim() != 2 or len(logits) != 1 or logits.shape[1] < 2:
+        raise ValueError(
+            f"The network must give logits (N, classes) with two classes or more, not {logits.shape}."
+        )
+    low, high = y.min().item(), y.max().item()
+    if low < 0 or high >= logits.shape[1]:
+        raise ValueError(
+            f"The {what} labels go from {low} to {high}, but the network's from 0 to {logits.shape[1] - 1}."
+        )
+
+
+def _fingerprint(net: nn.Module, recipe: Recipe, seed: int, *data: Tensor | None) -> str:
+    """Names a training by all that decides its result: a checkpoint of another one must not be taken up."""
+    digest = hashlib.sha256(repr((sorted(asdict(recipe).items()), seed, torch.__version__)).encode())
+    for tensor in [*net.state_dict().values(), *data]:
+        if tensor is None:
+            digest.update(b"none")
+            continue
+        digest.update(repr((tuple(tensor.shape), tensor.dtype, tensor.device.type)).encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

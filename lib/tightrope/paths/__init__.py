@@ -1,0 +1,7 @@
+"""A training as a path in the space of weights, and the kernels along it."""
+
+import lazy_loader as _lazy
+
+from tightrope._files import modules as _modules
+
+__getattr__, __dir__, __all__ = _lazy.attach(__name__, _modules(__path__[0]))

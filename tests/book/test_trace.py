@@ -65,7 +65,8 @@ def test_what_a_chapter_ran_is_in_its_key(chapter, tmp_path):
     cells = [c.source for c in pairs.read_text(BOOK.text(chapter)).cells if c.cell_type == "code"]
     assert (
         unseen(
-            ['profile, seed, device = "smoke", 0, "cpu"' if "profile =" in c else c for c in cells], tmp_path
+            ['profile, seed, device = "smoke", 0, "cpu"' if c.startswith("profile = ") else c for c in cells],
+            tmp_path,
         )
         == set()
     )

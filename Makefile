@@ -18,7 +18,7 @@ help:
 	@echo '                PROFILE=smoke|quick|paper  CHAPTERS="01 05"  DEVICE=cpu|cuda  SEED=0  PYTHON=python3.12'
 	@echo 'make test     unit tests, every chapter in smoke, the built pages, pairs, style'
 	@echo 'make bench    the margins against other libraries, single thread'
-	@echo 'make sync     make the two files of each chapter say the same'
+	@echo 'make sync     make each notebook from its text, unless it holds words of its own'
 	@echo 'make clean    delete what was executed and built (the networks and $(VENV) stay)'
 
 book: $(VENV)/book.stamp

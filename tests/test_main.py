@@ -8,6 +8,8 @@ import pytest
 import small_book
 from tightrope import __main__ as entry
 
+COMMANDS = ("book", "run", "runs", "vouch", "sync", "check", "scorecard")
+
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
@@ -15,15 +17,13 @@ def checkout(tmp_path, monkeypatch):
     return small_book.make(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], *([name, "--help"] for name in ("book", "run", "sync", "check"))]
-)
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in COMMANDS)])
 def test_help_reads_well(words, capsys):
     with pytest.raises(SystemExit) as stop:
         entry.main(words)
     assert stop.value.code == 0
     said = capsys.readouterr().out
-    for name in ("book", "run", "sync", "check", "scorecard") if len(words) == 1 else ():
+    for name in COMMANDS if len(words) == 1 else ():
         assert f"\n    {name} " in said
     assert max(map(len, said.splitlines())) < 110
     assert "None" not in said
@@ -78,8 +78,6 @@ def test_outside_a_checkout_it_says_so(tmp_path, capsys):
 
 
 def test_pairs_are_synced_and_checked(checkout, capsys):
-    (checkout.root / "pyproject.toml").write_bytes((small_book.HERE / "pyproject.toml").read_bytes())
-    (checkout.root / "environment.yml").write_bytes((small_book.HERE / "environment.yml").read_bytes())
     assert entry.main(["check"]) == 0
     assert capsys.readouterr().out == "All is well.\n"
     text = checkout.text("01-first")

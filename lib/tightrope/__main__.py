@@ -77,12 +77,40 @@ def run(arguments: argparse.Namespace, checkout: Checkout) -> None:
                 print(os.path.relpath(checkout.executed(job.profile, job.chapter)))
 
 
-def sync(arguments: argparse.Namespace, checkout: Checkout) -> None:
-    """Make the two files of each chapter say the same."""
+def runs(arguments: argparse.Namespace, checkout: Checkout) -> int:
+    """List the stored runs: fresh, vouched for, or stale and why."""
+    from tightrope.book.press import vouching
+
+    states = {c: vouching.state(checkout, c) for c in checkout.chapters() if checkout.stored(c).is_file()}
+    for chapter, state in states.items():
+        print(f"{chapter}  {state}")
+    return int(any(state.startswith("stale") for state in states.values()))
+
+
+def vouch(arguments: argparse.Namespace, checkout: Checkout) -> int:
+    """Let a stored run stand for today's code, if no number moved since its commit (executed small, at both)."""
+    from tightrope.book.press import vouching
+
+    (chapter,) = checkout.find([arguments.chapter])
+    moved = vouching.vouch(checkout, chapter)
+    for line in moved:
+        print(line)
+    print(f"{chapter}  {vouching.state(checkout, chapter)}")
+    return int(bool(moved))
+
+
+def sync(arguments: argparse.Namespace, checkout: Checkout) -> int:
+    """Make each chapter's notebook say what its text says."""
     from tightrope.book.press import pairs
 
+    stopped = 0
     for chapter in checkout.find(arguments.chapters):
-        print(f"{chapter}: {pairs.sync(checkout, chapter, arguments.source)}")
+        try:
+            print(f"{chapter}: {pairs.sync(checkout, chapter, arguments.source)}")
+        except Stop as stop:
+            print(stop, file=sys.stderr)
+            stopped = stop.status
+    return stopped
 
 
 def check(arguments: argparse.Namespace, checkout: Checkout) -> int:
@@ -92,7 +120,7 @@ def check(arguments: argparse.Namespace, checkout: Checkout) -> int:
     built = arguments.site or checkout.build / "_build" / "html"
     if arguments.site and not built.is_dir():
         raise Stop(f"There are no built pages in {built}; run `make book`.")
-    problems = checks.chapters(checkout) + checks.environment(checkout)
+    problems = checks.chapters(checkout)
     if built.is_dir():
         problems += checks.site(built)
     for problem in problems:
@@ -105,7 +133,8 @@ def scorecard(arguments: argparse.Namespace, checkout: Checkout) -> None:
     """Print every claim beside what was measured."""
     from tightrope.book.press import runner, site
 
-    print(site.scorecard(checkout, runner.plan(checkout, checkout.chapters(), arguments.profile)))
+    jobs = runner.plan(checkout, checkout.chapters(), arguments.profile)
+    print(site.scorecard(site.outcomes(checkout, jobs)))
 
 
 def _execute(arguments: argparse.Namespace, checkout: Checkout, chapters: list[str]) -> list:
@@ -163,64 +192,57 @@ def _assignment(text: str) -> tuple[str, object]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tightrope", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    shape = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="tightrope", description=DESCRIPTION, **shape)
     parser.add_argument(
         "--root", type=Path, help="the checkout (default: the one around the working directory)"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    def command(name: str, function, epilog: str | None = None) -> argparse.ArgumentParser:
+    for function, names in COMMANDS.items():
+        said = {"help": function.__doc__.split(".")[0], "description": function.__doc__}
         sub = commands.add_parser(
-            name,
-            help=function.__doc__.split(".")[0],
-            description=function.__doc__,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            function.__name__, epilog=RUNNING if "--profile" in names else None, **said, **shape
         )
         sub.set_defaults(command=function)
-        return sub
-
-    for name, function in (("book", book), ("run", run)):
-        sub = command(name, function, RUNNING)
-        flag = "--chapters" if name == "book" else "chapters"
-        sub.add_argument(
-            flag, nargs="*", metavar="CHAPTER", default=[], help="numbers or names (default: all)"
-        )
-        sub.add_argument(
-            "--profile", default="quick", metavar="|".join(PROFILES), help="the sizes (default: quick)"
-        )
-        sub.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-        sub.add_argument("--seed", type=int, default=0, help="the first seed (default: 0)")
-        sub.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="another parameter of the chapter's parameters cell",
-        )
-        sub.add_argument("--jobs", type=int, help="chapters at a time (default: one a core)")
-        if name == "book":
-            sub.add_argument("--out", type=Path, help="build in another folder than build/")
-        else:
-            sub.add_argument("--store", action="store_true", help="keep the numbers in book/runs, for git")
-
-    sub = command("sync", sync)
-    sub.add_argument("chapters", nargs="*", metavar="CHAPTER", help="numbers or names (default: all)")
-    sub.add_argument(
-        "--from",
-        dest="source",
-        choices=("md", "ipynb"),
-        help="the file that is right (default: the changed one)",
-    )
-    sub = command("check", check)
-    sub.add_argument("--site", type=Path, help="the built pages (default: build/_build/html)")
-    sub = command("scorecard", scorecard)
-    sub.add_argument(
-        "--profile", default="quick", metavar="|".join(PROFILES), help="whose records (default: quick)"
-    )
+        for name in names:
+            sub.add_argument(name, **OPTIONS[name])
     return parser
+
+
+_CHAPTERS = {"metavar": "CHAPTER", "nargs": "*", "default": [], "help": "numbers or names (default: all)"}
+OPTIONS = {
+    "chapters": _CHAPTERS,
+    "--chapters": _CHAPTERS,
+    "chapter": {"metavar": "CHAPTER", "help": "its number or name"},
+    "--profile": {"default": "quick", "metavar": "|".join(PROFILES), "help": "the sizes (default: quick)"},
+    "--device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default: auto)"},
+    "--seed": {"type": int, "default": 0, "help": "the first seed (default: 0)"},
+    "--set": {
+        "action": "append",
+        "default": [],
+        "metavar": "NAME=VALUE",
+        "help": "another parameter of the chapter's parameters cell",
+    },
+    "--jobs": {"type": int, "help": "chapters at a time (default: one a core)"},
+    "--out": {"type": Path, "help": "build in another folder than build/"},
+    "--store": {"action": "store_true", "help": "keep the numbers in book/runs, for git"},
+    "--from": {
+        "dest": "source",
+        "choices": ("md", "ipynb"),
+        "help": "the file that is right (default: the text, unless the notebook has words of its own)",
+    },
+    "--site": {"type": Path, "help": "the built pages (default: build/_build/html)"},
+}
+_RUN = ("--profile", "--device", "--seed", "--set", "--jobs")
+COMMANDS = {
+    book: ("--chapters", *_RUN, "--out"),
+    run: ("chapters", *_RUN, "--store"),
+    runs: (),
+    vouch: ("chapter",),
+    sync: ("chapters", "--from"),
+    check: ("--site",),
+    scorecard: ("--profile",),
+}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ import html.parser
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,12 +102,29 @@ def test_not_run_without_a_record_a_quantity_or_enough_samples(one):
     assert claims.verdict(c, record("paper", q=2.5)) == "reproduced"
 
 
-def test_every_kind_of_record_is_taken(one, book):
+def test_a_table_takes_a_run_that_goes_on(one, book):
     run = runs.start(CHAPTER)
     run.record("q", 2.5)
-    stored = records.Stored(record("paper", q=9), {}, None)
-    assert claims.verdict(one(), run) == "reproduced"
-    assert claims.verdict(one(), stored) == "not reproduced"
+    assert claims.table(run, [one()]).cells(one())[2:] == ["2.5", "✓ reproduced"]
+
+
+def test_what_a_source_printed_is_found_by_claim_and_by_quantity(book):
+    entries = [
+        claim(id="a.b", quantity=["q", "r"], published=[1.5, 2]),
+        claim(id="a.c", quantity="q", published=7, chapter="02-other", test={"at_least": 0}),
+        claim(id="a.d", quantity="s", published="more", test={"at_least": 0}),
+        claim(id="a.e", quantity="t", published=[0.2, 0.3], test={"between": [0.2, 0.3]}),
+    ]
+    (book / "book" / "claims.yml").write_text(yaml.safe_dump(entries))
+    assert claims.published("a.b") == (1.5, 2)
+    assert claims.published("r") == 2
+    assert claims.published("q", CHAPTER) == 1.5
+    assert claims.published("a.c") == 7
+    assert claims.published("t") == (0.2, 0.3)  # one number in a range
+    with pytest.raises(ValueError, match="2 numbers published for 'q': name a claim by its id"):
+        claims.published("q")
+    with pytest.raises(ValueError, match="no number published for 's'"):
+        claims.published("s")
 
 
 class _Cells(html.parser.HTMLParser):
@@ -137,13 +155,17 @@ class _Cells(html.parser.HTMLParser):
 
 
 def test_table_shows_published_stored_this_run_and_verdict(one, book):
-    records.write(book / "book" / "runs" / f"{CHAPTER}.json", record("paper", q=2.51) | {"stored_key": "old"})
+    vouched = {"vouched": {"commit": "fedcba9876543210", "date": "2026-03-04"}}
+    records.write(book / "book" / "runs" / f"{CHAPTER}.json", record("paper", q=2.51) | vouched)
     here = record(q=2.9)
     here["quantities"]["q"]["interval"] = [2.8, 3.0]
     table = claims.table(here, claims=[one(unit="ℓ2")])
+    assert table.made()[0].endswith("commit 0123456, vouched for at fedcba9")
+    assert "stale" not in table.made()[0]
+    table = replace(table, stale="its code has changed since")
     head, row = _Cells(table._repr_html_()).rows
     assert head[1] == "published"
-    assert "stale" in head[2]
+    assert "stale, its code has changed since: 2026-01-02" in head[2]
     assert all("2026-01-02" in made and "seed 3" in made and "commit 0123456" in made for made in head[2:4])
     assert "quick" in head[3]
     assert row[0] == "Table 1 It is <so> | so.Because & why."
@@ -168,21 +190,20 @@ def test_scorecard_has_every_claim_once(one):
     second = one(
         id="c.d", chapter="02-other", own=True, source=None, where=None, published=None, test={"at_most": 1}
     )
-    text = claims.scorecard(
-        {CHAPTER: record(q=2.5)},
-        {CHAPTER: record("paper", q=9) | {"stale": True}},
-        [first, second],
-        {CHAPTER: "A title"},
-    )
+    tables = {
+        CHAPTER: claims.Table([first], record("paper", q=9), record(q=2.5), "it changed"),
+        "02-other": claims.Table([second], None, None),
+    }
+    text = claims.scorecard(tables, {CHAPTER: "A title", "02-other": "Another"})
     count, *_ = text.split("\n\n")
     assert count == (
         "2 claims. Paper-scale runs: 0 reproduced, 1 not reproduced, 1 not run. "
         "These runs: 1 reproduced, 0 not reproduced, 1 not run."
     )
     assert text.index("## A title\n\n{doc}`01-synthetic-margins`") < text.index(
-        "## 02-other\n\n{doc}`02-other`"
+        "## Another\n\n{doc}`02-other`"
     )
-    assert "Paper-scale run: stale" in text
+    assert "Paper-scale run: stale, it changed: " in text
     rows = [re.split(r"(?<!\\)\|", line) for line in text.splitlines() if line.startswith("| ")]
     assert {len(row) for row in rows} == {7}
     assert sum("{cite:t}`someone2020`, Table 1" in row[1] for row in rows) == 1
@@ -207,7 +228,7 @@ def test_the_books_claims_are_right_and_say_what_they_take_from_where():
         assert len(c.statement) > 20
         assert (
             c.own
-            or c.test[0] in ("holds", "at_most", "at_least", "increasing")
+            or c.rule[0] in ("holds", "at_most", "at_least", "increasing")
             or not isinstance(c.published, str)
         )
 

@@ -189,19 +189,6 @@ def test_stored_run_comes_with_numbers_and_arrays(book):
         stored["b"]
 
 
-def test_stored_run_is_stale_when_the_measuring_code_changed(book):
-    from tightrope.book.press import keys, pairs
-
-    text = book / "book" / f"{CHAPTER}.md"
-    now = keys.stored_key(layout.find_checkout(), pairs.read_text(text).cells, "paper")
-    store(book, stored_key=now)
-    assert runs.stored(CHAPTER).stale is False
-    text.write_text(text.read_text().replace("# One", "# Another title"))
-    assert runs.stored(CHAPTER).stale is False
-    text.write_text(text.read_text().replace("x = 1", "x = 2"))
-    assert runs.stored(CHAPTER).stale is True
-
-
 # --- results kept for a killed run ------------------------------------------------------------------------
 
 

@@ -36,6 +36,14 @@ class Failed(Stop):
     status = 1
 
 
+def read(path: Path) -> str:
+    """A text file as UTF-8, whatever the locale: without a byte-order mark, its lines ended by one newline each."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise Stop(f"{path} is not UTF-8 text; save it as UTF-8.") from None
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a run after a kill, sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +84,7 @@ class Checkout:
         """The pages `_toc.yml` names, in reading order, without extension: `book/index`, ..."""
         path = self.root / "_toc.yml"
         try:
-            toc = yaml.load(path.read_text(), YAML)
+            toc = yaml.load(read(path), YAML)
         except yaml.YAMLError as error:
             raise Stop(f"_toc.yml is not valid YAML: {' '.join(str(error).split())}.") from None
         pages = list(_named_files(toc))
@@ -147,9 +155,20 @@ class Checkout:
             yield
 
 
+def header(text: str) -> str:
+    """The YAML block on top of a page, with its fences; empty where there is none."""
+    found = re.match(r"---[ \t]*\n.*?^(---|\.\.\.)[ \t]*(\n|\Z)", text, re.S | re.M)
+    return found.group() if found else ""
+
+
 def is_notebook_text(path: Path) -> bool:
     """Whether a page is a chapter, a MyST text notebook paired with an .ipynb, rather than a plain page."""
-    return path.read_text().startswith("---\njupytext:")
+    try:
+        said = next(yaml.load_all(header(read(path)), YAML), None)
+    except yaml.YAMLError as error:
+        why = " ".join(str(error).split())
+        raise Stop(f"{path.name} can't be read as MyST text: its header is not valid YAML ({why}).") from None
+    return isinstance(said, dict) and "jupytext" in said
 
 
 def find_checkout(start: Path | None = None) -> Checkout:

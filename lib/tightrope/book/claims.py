@@ -13,213 +13,237 @@
 
 Tests: `within` (relative), `factor` (at most that many times off), `at_least`, `at_most`, `between: [a, b]`,
 `increasing: true` (the quantities, in their order), `holds: true` (a quantity that is true or false). A claim of
-our own has `own: true` and needs no source. No torch.
+our own has `own: true` and needs no source.
+
+`table(run)` ends a chapter; on a page the press puts today's judgement in its place. No torch.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from html import escape
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated
 
+import msgspec
 import yaml
+from msgspec import Meta
 
 from tightrope.book import checkout as layout
 from tightrope.book import records
-from tightrope.book.records import Stored
 from tightrope.book.tables import html, shown
 
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
+KIND = "claims"  # the tables' class on a page is `tightrope-claims`
 _MARK = {REPRODUCED: "✓", NOT_REPRODUCED: "✗", NOT_RUN: "–"}
-_NUMBER, _NUMBERS, _TRUE = "a number", "two numbers [low, high]", "true"
-_ABOVE = {"within": 0, "factor": 1}
+
+Number = int | float
+Id = Annotated[str, Meta(pattern=f"^{records.ID.pattern}$")]
+Text = Annotated[str, Meta(pattern=r"\S")]
+
+# What each test takes, as a sentence and as a condition.
 _TESTS = {
-    "within": "a number above 0",
-    "factor": "a number above 1",
-    "at_least": _NUMBER,
-    "at_most": _NUMBER,
-    "between": _NUMBERS,
-    "increasing": _TRUE,
-    "holds": _TRUE,
+    "within": ("a number above 0", lambda bound: _is_number(bound) and bound > 0),
+    "factor": ("a number above 1", lambda bound: _is_number(bound) and bound > 1),
+    "at_least": ("a number", lambda bound: _is_number(bound)),
+    "at_most": ("a number", lambda bound: _is_number(bound)),
+    "between": ("two numbers [low, high]", lambda bound: _is_interval(bound)),
+    "increasing": ("true", lambda bound: bound is True),
+    "holds": ("true", lambda bound: bound is True),
 }
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of claims.yml; see the module's text."""
 
-    id: str
-    statement: str
-    quantity: tuple[str, ...]
-    chapter: str
-    test: tuple[str, object]  # its name and its bound
+    id: Id
+    statement: Text
+    quantity: Annotated[tuple[Id, ...], Meta(min_length=1)]
+    chapter: Annotated[str, Meta(pattern=r"^\d\d-[\w-]+$")]
+    test: dict[str, object]
     source: str = ""
     where: str = ""
-    published: float | tuple[float, ...] | str = ""
+    published: Number | tuple[Number, ...] | str = ""
     unit: str = ""
     explanation: str = ""
     own: bool = False
 
+    @property
+    def rule(self) -> tuple[str, object]:
+        """The test's name and its bound."""
+        return next(iter(self.test.items()))
 
-class Recorder(Protocol):
-    """What `runs.start` returns: a run whose record can be had while it goes on."""
-
-    def snapshot(self) -> dict: ...
-
-
-Record = Mapping | Stored | Recorder | None
+    def __post_init__(self) -> None:
+        name, bound = self.rule if len(self.test) == 1 else ("", None)
+        if name not in _TESTS or not _TESTS[name][1](bound):
+            listed = ", ".join(f"{test}: {takes}" for test, (takes, _) in _TESTS.items())
+            raise ValueError(f"test must be one of {{{listed}}}, not {self.test}")
+        for key in () if self.own else ("source", "where", "published"):
+            if getattr(self, key) in ("", ()):
+                raise ValueError(f"{key} is missing: say who printed what, and where")
+        numbers = self.published if isinstance(self.published, tuple) else (self.published,)
+        if not isinstance(self.published, str) and not all(map(_is_number, numbers)):
+            raise ValueError("published must be a finite number, a list of them, or a text")
+        if name in ("within", "factor"):
+            if isinstance(self.published, str) or 0 in numbers:
+                raise ValueError(f"the test {name} compares with a published number other than 0")
+            if isinstance(self.published, tuple) and len(numbers) != len(self.quantity):
+                raise ValueError(f"{len(numbers)} published numbers for {len(self.quantity)} quantities")
+        if name == "increasing" and len(self.quantity) < 2:
+            raise ValueError("the test increasing needs two quantities or more")
 
 
 def load(path: Path | None = None) -> list[Claim]:
     """All claims, in the file's order. Raises ValueError, naming the claim, for an entry that is not right."""
     path = path or layout.find_checkout().book / "claims.yml"
     try:
-        entries = yaml.load(path.read_text(encoding="utf-8"), layout.YAML)
+        return list(_read(layout.read(path)))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no {path}: the claims of the book are kept there.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(entries, list):
-        raise ValueError(f"{path} must be a list of claims, each beginning with '- id:'.")
-    claims = [_claim(entry, i) for i, entry in enumerate(entries, 1)]
-    seen: set[str] = set()
-    for claim in claims:
-        if claim.id in seen:
-            raise ValueError(f"Claim {claim.id}: this id is used twice; give one of the two another.")
-        seen.add(claim.id)
-    return claims
+    except (yaml.YAMLError, layout.Stop) as error:
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split()).rstrip('.')}.") from error
 
 
-def verdict(claim: Claim, record: Record) -> str:
+def published(name: str, chapter: str | None = None) -> Number | tuple[Number, ...]:
+    """What a source printed, by a claim's id or by the id of a quantity that a claim is about.
+
+    chapter: whose quantity, where two chapters record one of that name. Raises ValueError where no number was
+    printed for it, or more than one.
+    """
+    found = set()
+    for claim in load():
+        if isinstance(claim.published, str) or chapter not in (None, claim.chapter):
+            continue
+        if claim.id == name:
+            return claim.published
+        if name in claim.quantity:
+            printed = claim.published
+            each = isinstance(printed, tuple) and len(printed) == len(claim.quantity)
+            found.add(printed[claim.quantity.index(name)] if each else printed)
+    if len(found) != 1:
+        printed = f"{len(found)} numbers" if found else "no number"
+        raise ValueError(f"book/claims.yml has {printed} published for {name!r}: name a claim by its id.")
+    return found.pop()
+
+
+def verdict(claim: Claim, record: Mapping | None) -> str:
     """'reproduced', 'not reproduced', or 'not run': no record, a quantity it lacks, or a smoke run (too small)."""
-    record = _as_record(record)
     if record is None or record["profile"] == "smoke" or record["chapter"] != claim.chapter:
         return NOT_RUN
-    entries = [records.quantity(record, name) for name in claim.quantity]
-    if any(entry is None for entry in entries):
+    entries = [record["quantities"].get(name) for name in claim.quantity]
+    if None in entries:
         return NOT_RUN
-    values = [entry["value"] for entry in entries]
-    return REPRODUCED if _passes(claim, values) else NOT_REPRODUCED
+    return REPRODUCED if _passes(claim, [entry["value"] for entry in entries]) else NOT_REPRODUCED
 
 
 @dataclass(frozen=True)
 class Table:
-    """Published | paper-scale run | this run | verdict, for one chapter. Shows itself as HTML or text."""
+    """Published | paper-scale run | this run | verdict, for one chapter. Shows itself as HTML or text.
+
+    stored, run: records. stale: why the stored one no longer stands for its code, None where it does.
+    """
 
     claims: list[Claim]
-    stored: Stored | None
-    run: dict | None
+    stored: Mapping | None
+    run: Mapping | None
+    stale: str | None = None
 
     def _repr_html_(self) -> str:
-        paper, here = (escape(made) for made in (_of_stored(self.stored), _of_run(self.run)))
+        paper, here = map(escape, self.made())
         head = ["claim", "published", f"paper-scale run<br><small>{paper}</small>"]
         head += [f"this run<br><small>{here}</small>", "verdict"]
         rows = []
         for claim in self.claims:
-            words = escape(claim.statement)
-            if claim.where:
-                words = f"<strong>{escape(claim.where)}</strong> {words}"
-            if why := self.why(claim):
-                words += f"<br><em>{escape(why)}</em>"
-            rows.append([words, *map(escape, self.cells(claim))])
-        return html(head, rows, "claims")
+            where = f"<strong>{escape(claim.where)}</strong> " if claim.where else ""
+            why = f"<br><em>{escape(self.why(claim))}</em>" if self.why(claim) else ""
+            rows.append([where + escape(claim.statement) + why, *map(escape, self.cells(claim))])
+        return html(head, rows, KIND)
 
     def __repr__(self) -> str:
-        lines = [f"paper-scale run: {_of_stored(self.stored)}", f"this run: {_of_run(self.run)}"]
+        paper, here = self.made()
+        lines = [f"paper-scale run: {paper}", f"this run: {here}"]
         for claim in self.claims:
             published, paper, here, judged = self.cells(claim)
             lines.append(f"{claim.where}: {claim.statement}" if claim.where else claim.statement)
             lines.append(f"    published {published} | paper scale {paper} | this run {here} | {judged}")
-            if why := self.why(claim):
-                lines.append(f"    {why}")
+            lines += [f"    {self.why(claim)}"] if self.why(claim) else []
         return "\n".join(lines)
+
+    def made(self) -> tuple[str, str]:
+        """How the two runs were made, for the heads of their columns."""
+        paper, here = "none stored", "none"
+        if self.stored is not None:
+            paper = (f"stale, {self.stale}: " if self.stale else "") + _provenance(self.stored)
+            if vouched := self.stored.get("vouched"):
+                paper += f", vouched for at {vouched['commit'][:7]}"
+        if self.run is not None:
+            small = ", too small to judge" if self.run["profile"] == "smoke" else ""
+            here = f"{self.run['profile']}{small}, {_provenance(self.run)}"
+        return paper, here
 
     def cells(self, claim: Claim) -> list[str]:
         """Published, the paper-scale run's, this run's, and the verdict, as text."""
-        return [
-            _published(claim),
-            _measured(claim, self.stored),
-            _measured(claim, self.run),
-            _both_verdicts(claim, self.stored, self.run),
-        ]
+        ours = claim.own and claim.published == ""
+        printed = "ours" if ours else f"{shown(claim.published)} {claim.unit}".strip()
+        here, paper = verdict(claim, self.run), verdict(claim, self.stored)
+        judged = f"{_MARK[here]} {here}"
+        if paper not in (here, NOT_RUN):
+            judged += f"; at paper scale {_MARK[paper]} {paper}"
+        return [printed, _measured(claim, self.stored), _measured(claim, self.run), judged]
 
     def why(self, claim: Claim) -> str:
         """The explanation of a claim that failed; the one that the row above has just given is not repeated."""
-        failed = NOT_REPRODUCED in (verdict(claim, self.stored), verdict(claim, self.run))
-        if not failed or not claim.explanation:
+        if not claim.explanation or NOT_REPRODUCED not in map(
+            partial(verdict, claim), (self.stored, self.run)
+        ):
             return ""
-        above = self.claims[self.claims.index(claim) - 1] if self.claims.index(claim) else None
-        if above is not None and above.explanation == claim.explanation and self.why(above):
-            return "As above."
-        return claim.explanation
+        at = self.claims.index(claim)
+        above = self.claims[at - 1] if at else claim
+        repeated = at and above.explanation == claim.explanation and self.why(above)
+        return "As above." if repeated else claim.explanation
 
 
-def table(run: Record = None, chapter: str | None = None, claims: Iterable[Claim] | None = None) -> Table:
-    """The claims of a chapter (default: the run's) beside its stored paper-scale run and this run."""
-    record = _as_record(run)
-    if chapter is None:
-        if record is None:
-            raise ValueError("claims.table needs a run or the name of a chapter.")
-        chapter = record["chapter"]
+def table(run: object, claims: Iterable[Claim] | None = None) -> Table:
+    """The claims of a run's chapter beside its stored paper-scale run and this run (`runs.Run`, or its record)."""
+    record = run if isinstance(run, Mapping) else run.snapshot()
+    chapter = record["chapter"]
     own = [claim for claim in (load() if claims is None else claims) if claim.chapter == chapter]
     if not own:
         raise ValueError(f"book/claims.yml has no claim of chapter {chapter!r}.")
-    return Table(own, records.stored(chapter), record)
+    stored = records.stored(chapter)
+    return Table(own, stored and stored.record, record)
 
 
-def scorecard(
-    runs: Mapping[str, Record],
-    stored: Mapping[str, Record],
-    claims: Iterable[Claim] | None = None,
-    titles: Mapping[str, str] | None = None,
-) -> str:
-    """Every claim as MyST text: a count, then one table a chapter. runs, stored: by chapter; either may lack it.
+def scorecard(tables: Mapping[str, Table], titles: Mapping[str, str]) -> str:
+    """Every claim as MyST text: a count, then one table a chapter. tables, titles: by chapter."""
 
-    titles: the chapters' headings, by chapter.
-    """
-    claims = list(load() if claims is None else claims)
-    chapters = list(dict.fromkeys(claim.chapter for claim in claims))
-    parts = [_count(claims, runs, stored)]
-    for chapter in chapters:
-        run, paper = _as_record(runs.get(chapter)), stored.get(chapter)
-        beside = Table([claim for claim in claims if claim.chapter == chapter], paper, run)
+    def count(kind: str) -> str:
+        judged = [verdict(claim, getattr(table, kind)) for table in tables.values() for claim in table.claims]
+        return ", ".join(f"{judged.count(v)} {v}" for v in (REPRODUCED, NOT_REPRODUCED, NOT_RUN))
+
+    total = sum(len(table.claims) for table in tables.values())
+    parts = [f"{total} claims. Paper-scale runs: {count('stored')}. These runs: {count('run')}."]
+    for chapter, table in tables.items():
         rows = [["claim", "published", "paper-scale run", "this run", "verdict"], ["---"] * 5]
-        for claim in beside.claims:
+        for claim in table.claims:
             source = f"{{cite:t}}`{claim.source}`" if claim.source else "ours"
             words = f"{source}, {claim.where}: " if claim.where else f"{source}: "
-            words += claim.statement + (f" *{why}*" if (why := beside.why(claim)) else "")
-            rows.append([words, *beside.cells(claim)])
+            words += claim.statement + (f" *{why}*" if (why := table.why(claim)) else "")
+            rows.append([words, *table.cells(claim)])
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-        made = f"Paper-scale run: {_of_stored(paper)}. This run: {_of_run(run)}."
-        title = (titles or {}).get(chapter, chapter)
-        table = "\n".join(["```{table}", ":class: tightrope-claims", "", *lines, "```"])
-        parts += [f"## {title}", f"{{doc}}`{chapter}`. {made}", table]
+        paper, here = table.made()
+        grid = "\n".join(["```{table}", f":class: tightrope-{KIND}", "", *lines, "```"])
+        made = f"{{doc}}`{chapter}`. Paper-scale run: {paper}. This run: {here}."
+        parts += [f"## {titles[chapter]}", made, grid]
     return "\n\n".join(parts) + "\n"
 
 
-def _count(claims: list[Claim], runs: Mapping[str, Record], stored: Mapping[str, Record]) -> str:
-    def of(kind: Mapping) -> str:
-        judged = [verdict(claim, kind.get(claim.chapter)) for claim in claims]
-        return ", ".join(f"{judged.count(v)} {v}" for v in (REPRODUCED, NOT_REPRODUCED, NOT_RUN))
-
-    return f"{len(claims)} claims. Paper-scale runs: {of(stored)}. These runs: {of(runs)}."
-
-
-def _as_record(thing: Record) -> Mapping | None:
-    if thing is None or isinstance(thing, Mapping):
-        return thing
-    if isinstance(thing, Stored):
-        return thing.record
-    return thing.snapshot()
-
-
 def _passes(claim: Claim, values: list[float]) -> bool:
-    test, bound = claim.test
+    test, bound = claim.rule
     published = claim.published if isinstance(claim.published, tuple) else (claim.published,) * len(values)
     match test:
         case "within":
@@ -238,86 +262,41 @@ def _passes(claim: Claim, values: list[float]) -> bool:
             return all(v is True for v in values)
 
 
-def _claim(entry: object, position: int) -> Claim:
-    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
-        raise ValueError(f"Claim number {position} of claims.yml has no id: begin it with '- id: name'.")
-    name = entry["id"]
-    if not records.ID.fullmatch(name):
-        raise ValueError(f"Claim {name!r}: an id is words joined by dots, like hmt.table1.u1.median.")
-
-    def wrong(what: str) -> ValueError:
-        return ValueError(f"Claim {name}: {what}.")
-
-    known = {f.name for f in fields(Claim)}
-    if unknown := sorted(map(str, entry.keys() - known)):
-        raise wrong(f"unknown entry {', '.join(unknown)}; the known ones are {', '.join(sorted(known))}")
-    own = entry.get("own", False)
-    if not isinstance(own, bool):
-        raise wrong("own is true or false")
-    texts = {"statement": True, "chapter": True, "source": not own, "where": not own}
-    for key in ("statement", "chapter", "source", "where", "unit", "explanation"):
-        value = entry.get(key, "")
-        if not isinstance(value, str) or (texts.get(key) and not value.strip()):
-            raise wrong(f"{key} must be a text")
-    if not re.fullmatch(r"\d\d-[\w-]+", entry["chapter"]):
-        raise wrong(f"chapter is a file's name like 01-synthetic-margins, not {entry['chapter']!r}")
-    quantity = entry.get("quantity")
-    quantity = tuple(quantity) if isinstance(quantity, list) else (quantity,)
-    if not quantity or not all(isinstance(q, str) and records.ID.fullmatch(q) for q in quantity):
-        raise wrong("quantity must be the id of a recorded number, or a list of them")
-    published = entry.get("published", "")
-    published = tuple(published) if isinstance(published, list) else published
-    numbers = published if isinstance(published, tuple) else (published,)
-    if not (isinstance(published, str) or (numbers and all(map(_is_number, numbers)))):
-        raise wrong("published must be a finite number, a list of them, or a text")
-    if not own and published == "":
-        raise wrong("published is missing: say what the source printed")
-    test = _test(entry.get("test"), wrong)
-    if test[0] in ("within", "factor"):
-        if isinstance(published, str) or 0 in numbers:
-            raise wrong(f"the test {test[0]} compares with a published number other than 0")
-        if isinstance(published, tuple) and len(published) != len(quantity):
-            raise wrong(f"{len(published)} published numbers for {len(quantity)} quantities")
-    if test[0] == "increasing" and len(quantity) < 2:
-        raise wrong("the test increasing needs two quantities or more")
-    return Claim(**(entry | {"quantity": quantity, "published": published, "test": test}))
-
-
-def _test(test: object, wrong: type[ValueError]) -> tuple[str, object]:
-    if not isinstance(test, dict) or len(test) != 1 or next(iter(test)) not in _TESTS:
-        raise wrong(f"test must be one of {', '.join(_TESTS)}, like {{within: 0.05}}")
-    ((name, bound),) = test.items()
-    wanted = _TESTS[name]
-    if wanted == _NUMBERS:
-        right = (
-            isinstance(bound, list)
-            and len(bound) == 2
-            and all(map(_is_number, bound))
-            and bound[0] <= bound[1]
-        )
-        bound = tuple(bound) if right else bound
-    else:
-        right = _is_number(bound) if wanted != _TRUE else bound is True
-        right = right and bound > _ABOVE.get(name, -math.inf)
-    if not right:
-        raise wrong(f"the test {name} takes {wanted}, not {bound!r}")
-    return name, bound
+@lru_cache(maxsize=4)
+def _read(text: str) -> tuple[Claim, ...]:
+    entries = yaml.load(text, layout.YAML)
+    if not isinstance(entries, list):
+        raise ValueError("claims.yml must be a list of claims, each beginning with '- id:'.")
+    claims: dict[str, Claim] = {}
+    for position, entry in enumerate(entries, 1):
+        which = f"Claim number {position} of claims.yml"
+        if isinstance(entry, dict):
+            which = f"Claim {entry['id']!r}" if entry.get("id") else which
+            quantity = entry.get("quantity")
+            entry = entry | {"quantity": quantity if isinstance(quantity, list) else [quantity]}
+        try:
+            claim = msgspec.convert(entry, Claim)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{which}: {error}.") from None
+        if claim.id in claims:
+            raise ValueError(f"{which}: this id is used twice; give one of the two another.")
+        claims[claim.id] = claim
+    return tuple(claims.values())
 
 
 def _is_number(thing: object) -> bool:
-    return isinstance(thing, int | float) and not isinstance(thing, bool) and math.isfinite(thing)
+    return isinstance(thing, Number) and not isinstance(thing, bool) and math.isfinite(thing)
 
 
-def _published(claim: Claim) -> str:
-    if claim.own and claim.published == "":
-        return "ours"
-    return f"{shown(claim.published)} {claim.unit}".strip()
+def _is_interval(thing: object) -> bool:
+    return (
+        isinstance(thing, list) and len(thing) == 2 and all(map(_is_number, thing)) and thing[0] <= thing[1]
+    )
 
 
-def _measured(claim: Claim, record: Record) -> str:
-    record = _as_record(record)
-    entries = [records.quantity(record, name) for name in claim.quantity] if record is not None else [None]
-    if any(entry is None for entry in entries):
+def _measured(claim: Claim, record: Mapping | None) -> str:
+    entries = [record["quantities"].get(name) for name in claim.quantity] if record is not None else [None]
+    if None in entries:
         return NOT_RUN
     numbers = []
     for entry in entries:
@@ -325,28 +304,6 @@ def _measured(claim: Claim, record: Record) -> str:
         around = f" ({shown(low)} to {shown(high)})" if low < high else ""
         numbers.append(shown(entry["value"]) + around)
     return ", ".join(numbers)
-
-
-def _both_verdicts(claim: Claim, stored: Record, run: Record) -> str:
-    """This run's verdict; the paper-scale run's as well where the two differ."""
-    here, paper = verdict(claim, run), verdict(claim, stored)
-    shown = f"{_MARK[here]} {here}"
-    return shown if paper in (here, NOT_RUN) else f"{shown}; at paper scale {_MARK[paper]} {paper}"
-
-
-def _of_stored(stored: Record) -> str:
-    if stored is None:
-        return "none stored"
-    record = _as_record(stored)
-    stale = stored.stale if isinstance(stored, Stored) else record.get("stale")
-    return ("stale, its code has changed since: " if stale else "") + _provenance(record)
-
-
-def _of_run(record: Mapping | None) -> str:
-    if record is None:
-        return "none"
-    small = ", too small to judge" if record["profile"] == "smoke" else ""
-    return f"{record['profile']}{small}, {_provenance(record)}"
 
 
 def _provenance(record: Mapping) -> str:

@@ -8,14 +8,38 @@ from pathlib import Path
 import pytest
 
 import small_book
+from tightrope.book import records
 from tightrope.book.checkout import Checkout
 from tightrope.book.press import checks, runner, site
+
+CLAIMS = """\
+- id: a.b
+  own: true
+  statement: It is at least so much.
+  quantity: q
+  chapter: 01-first
+  test: {at_least: 1}
+"""
+
+# Records a number without torch, and shows the claims as a chapter does.
+JUDGES = """\
+import os
+from pathlib import Path
+from tightrope.book import claims, records
+from tightrope.book.checkout import Checkout
+record = {"chapter": "01-first", "profile": profile, "seed": seed, "device": "cpu", "quantities": {"q": {"value": 2}}}
+record |= {"key": os.environ["TIGHTROPE_KEY"], "stored_key": os.environ["TIGHTROPE_STORED_KEY"]}
+records.write(Checkout(Path.cwd().parent).record(profile, "01-first", partial=True), record)
+claims.table(record)"""
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Checkout:
     """A small book, executed and built once."""
-    checkout = small_book.make(tmp_path_factory.mktemp("built"))
+    figure = small_book.figure(small_book.FIGURE, "fig-first")
+    first = small_book.chapter("first", small_book.COUNTS, JUDGES) + "\n" + figure
+    checkout = small_book.make(tmp_path_factory.mktemp("built"), first=first)
+    (checkout.book / "claims.yml").write_text(CLAIMS)
     done = small_book.command(checkout, "book")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == (
@@ -42,6 +66,15 @@ def pages(checkout: Checkout) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.html")}
 
 
+def staged(checkout: Checkout, jobs: list | None = None) -> dict[str, str]:
+    """What Sphinx would read, by path."""
+    source = checkout.build / "staged"
+    jobs = jobs or runner.plan(checkout, checkout.chapters())
+    site.stage(checkout, site.outcomes(checkout, jobs), source)
+    files = [p for p in source.rglob("*") if p.suffix in (".md", ".ipynb", ".yml")]
+    return {p.relative_to(source).as_posix(): p.read_text() for p in files}
+
+
 def test_the_site_holds_every_page_its_outputs_and_its_maths(built):
     page = small_book.page(built, "01-first")
     assert "profile quick seed 0 extra 1" in page
@@ -65,15 +98,43 @@ def test_an_unchanged_book_is_neither_executed_nor_built_again(checkout):
     assert index.stat().st_mtime_ns == stamp
 
 
-def test_prose_takes_its_place_beside_kept_outputs(checkout):
+def test_claims_are_judged_when_the_site_is_made(checkout):
+    jobs = runner.plan(checkout, checkout.chapters())
+    before = staged(checkout, jobs)
+    assert "✓ reproduced" in before["book/01-first.ipynb"]
+    assert "2 | ✓ reproduced" in before["book/scorecard.md"]
+    edit(checkout.book / "claims.yml", "at_least: 1", "at_least: 3")
+    records.write(
+        checkout.stored("01-first"),
+        {
+            "chapter": "01-first",
+            "profile": "paper",
+            "seed": 7,
+            "device": "cpu",
+            "quantities": {"q": {"value": 4}},
+        },
+    )
+    now = staged(checkout, jobs)
+    for page in (now["book/01-first.ipynb"], now["book/scorecard.md"]):
+        assert "✗ not reproduced; at paper scale ✓ reproduced" in page
+        assert "stale, its code has changed since: cpu, seed 7" in page
+    assert len(small_book.ran(checkout, "first")) == 1
+
+
+def test_prose_takes_its_place_beside_kept_outputs_and_a_site_elsewhere_leaves_the_readers_alone(
+    checkout, tmp_path
+):
+    before = pages(checkout)
     edit(checkout.text("01-first"), "Prose with", "Quite other words with")
-    done = small_book.command(checkout, "book")
+    done = small_book.command(checkout, "book", "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
-    page = small_book.page(checkout, "01-first")
+    page = small_book.page(checkout, "01-first", tmp_path / "out")
     assert "Quite other words with" in page
     assert "profile quick seed 0 extra 1" in page
     assert len(small_book.ran(checkout, "first")) == 1
     assert "01-first.ipynb says something else than 01-first.md, which was used" in done.stdout
+    assert "Prose with" in checkout.notebook("01-first").read_text()
+    assert pages(checkout) == before
 
 
 def test_a_subset_leaves_the_other_pages_as_they_were(checkout):
@@ -100,28 +161,32 @@ def test_a_page_that_was_never_executed_says_so_and_shows_no_outputs(checkout):
     assert "profile quick seed 0" not in first
 
 
-UNBUILDABLE = {
-    "See {doc}`nowhere`.": "unknown document",
-    "See {numref}`fig-nowhere`.": "fig-nowhere",
-    "See [this](#nowhere).": "nowhere",
-}
-UNFIT = {
-    "```{figure} _static/favicon.svg\n```": "picture without alt text",
-    "![Far](https://example.org/x.png)": "fetches https://example.org/x.png",
-    '<script src="//example.org/x.js"></script>': "fetches //example.org/x.js",
-    'See <a href="nowhere.html">it</a>.': "links to nowhere.html, which is not there",
+FLAWS = {
+    "unbuildable": {
+        "See {doc}`nowhere`.": "unknown document",
+        "See {numref}`fig-nowhere`.": "fig-nowhere",
+        "See [this](#nowhere).": "nowhere",
+    },
+    "unfit": {
+        "```{figure} _static/favicon.svg\n```": "picture without alt text",
+        "![Far](https://example.org/x.png)": "fetches https://example.org/x.png",
+        '<script src="//example.org/x.js"></script>': "fetches //example.org/x.js",
+        'See <a href="nowhere.html">it</a>.': "links to nowhere.html, which is not there",
+    },
 }
 
 
-@pytest.mark.parametrize("flaws", [UNBUILDABLE, UNFIT], ids=["unbuildable", "unfit"])
+@pytest.mark.parametrize("flaws", FLAWS)
 def test_a_page_with_flaws_is_not_published(flaws, checkout):
     before = pages(checkout)
     with open(checkout.book / "index.md", "a") as index:
-        index.write("\n" + "\n\n".join(flaws) + "\n")
-    for _ in range(2):  # the second time as well: nothing remembers the page as built
+        index.write("\n" + "\n\n".join(FLAWS[flaws]) + "\n")
+    for _ in range(
+        2 if flaws == "unfit" else 1
+    ):  # the second time as well: nothing remembers the page as built
         done = small_book.command(checkout, "book")
         assert done.returncode == 1
-        for sentence in flaws.values():
+        for sentence in FLAWS[flaws].values():
             assert sentence in done.stderr
         assert "Traceback" not in done.stderr
         assert pages(checkout) == before
@@ -146,33 +211,18 @@ def test_a_swap_that_was_cut_short_is_made_good(checkout):
     assert pages(checkout) == before
 
 
-def test_a_site_elsewhere_leaves_the_readers_alone(checkout, tmp_path):
-    before = pages(checkout)
-    edit(checkout.text("01-first"), "Prose with", "Quite other words with")
-    done = small_book.command(checkout, "book", "--out", str(tmp_path / "out"))
-    assert done.returncode == 0, done.stderr
-    assert "Quite other words" in small_book.page(checkout, "01-first", tmp_path / "out")
-    assert pages(checkout) == before
-
-
-def test_a_page_taken_out_of_the_book_leaves_the_site(checkout):
-    edit(checkout.root / "_toc.yml", "  - file: book/02-second\n", "")
-    done = small_book.command(checkout, "book")
-    assert done.returncode == 0, done.stderr
-    assert not (checkout.build / "_build" / "html" / "book" / "02-second.html").exists()
-
-
-def test_staging_touches_only_what_changed(checkout, tmp_path):
-    jobs = runner.plan(checkout, checkout.chapters())
-    site.stage(checkout, jobs, tmp_path / "src")
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "src").rglob("*") if p.is_file()}
-    (tmp_path / "src" / "book" / "stray.md").write_text("")
+def test_what_is_staged_is_the_books_and_only_what_changed_is_touched(checkout):
+    source = checkout.build / "staged"
+    before = staged(checkout)
+    assert "book/01-first.md" not in before  # the notebook stands for the pair
+    stamps = {p: p.stat().st_mtime_ns for p in source.rglob("*") if p.is_file()}
+    (source / "book" / "stray.md").write_text("")
     edit(checkout.book / "index.md", "Begin with", "Start with")
-    site.stage(checkout, jobs, tmp_path / "src")
-    now = {p: p.stat().st_mtime_ns for p in (tmp_path / "src").rglob("*") if p.is_file()}
-    assert {p.name for p in now if now[p] != stamps[p]} == {"index.md"}
-    assert now.keys() == stamps.keys()
-    assert not (tmp_path / "src" / "book" / "01-first.md").exists()  # the notebook stands for the pair
+    assert staged(checkout).keys() == before.keys()
+    now = {p: p.stat().st_mtime_ns for p in source.rglob("*") if p.is_file()}
+    assert {p.name for p in now if now[p] != stamps.get(p)} == {"index.md"}
+    edit(checkout.root / "_toc.yml", "  - file: book/02-second\n", "")
+    assert before.keys() - staged(checkout).keys() == {"book/02-second.ipynb"}
 
 
 ABOUT = {

@@ -1,31 +1,73 @@
 """From executed chapters to the site: stage the sources, build them with warnings as errors, swap the site in.
 
 `build/src` holds what Sphinx reads: the configuration and a copy of `book/` in which each chapter's pair is one
-notebook, today's text with the kept outputs. `build/work` is built into. Only a site that was built without a
-warning and checked takes the place of `build/_build/html`.
+notebook, today's text with the kept outputs and today's verdicts. `build/work` is built into. Only a site that was
+built without a warning and checked takes the place of `build/_build/html`.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from nbformat import NotebookNode
 
-from tightrope.book.checkout import Checkout, Failed, Stop, write, write_if_changed
+from tightrope.book import claims, records
+from tightrope.book.checkout import Checkout, Failed, Stop, read, write, write_if_changed
 from tightrope.book.code import digest
-from tightrope.book.press import checks, execute, keys, pairs, pictures
+from tightrope.book.press import checks, execute, keys, pairs, pictures, vouching
 
 NOT_EXECUTED = (
-    ":::{admonition} Not executed in this build\n:class: note\n"
+    ":::{{admonition}} Not executed in this build\n:class: note\n"
     "This page shows the text alone. `make book CHAPTERS={number}` runs it.\n:::"
 )
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 SCORECARD = "% scorecard"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a chapter's page is made of, read once.
+
+    text: today's, with the outputs of the execution where there is one. notebook: that execution, None where none
+    is of today's code. record: the numbers it recorded. claims: None where none are listed.
+    """
+
+    text: NotebookNode
+    notebook: NotebookNode | None
+    record: dict | None
+    claims: claims.Table | None
+
+
+def outcomes(checkout: Checkout, jobs: list[execute.Job]) -> dict[str, Outcome]:
+    """What came of each chapter, by chapter, in the book's order. Stop: claims or a stored run that can't be read."""
+    try:
+        listed = claims.load(path) if (path := checkout.book / "claims.yml").is_file() else []
+        found = {job.chapter: _outcome(checkout, job, listed) for job in jobs}
+    except ValueError as error:
+        raise Stop(str(error)) from None
+    return {chapter: found[chapter] for chapter in checkout.chapters() if chapter in found}
+
+
+def _outcome(checkout: Checkout, job: execute.Job, listed: list[claims.Claim]) -> Outcome:
+    text, record = pairs.read_text(checkout.text(job.chapter)), None
+    done = execute.finished(checkout, job.profile, job.chapter)
+    page = pairs.merge(text, done) if done and done.metadata["tightrope"]["key"] == job.key else None
+    if page is not None:
+        record = execute.recorded(checkout, job.profile, job.chapter)
+    own, table = [claim for claim in listed if claim.chapter == job.chapter], None
+    if own:
+        stored = records.stored(job.chapter, checkout)
+        why = vouching.stale(checkout, job.chapter)
+        table = claims.Table(own, stored and stored.record, record, why)
+    return Outcome(page or text, done if page else None, record, table)
 
 
 def publish(checkout: Checkout, jobs: list[execute.Job], out: Path | None = None) -> Path:
@@ -37,10 +79,10 @@ def publish(checkout: Checkout, jobs: list[execute.Job], out: Path | None = None
     out = out or checkout.build
     source, site = out / "src", out / "_build" / "html"
     _recover(site)
-    stage(checkout, jobs, source)
+    stage(checkout, outcomes(checkout, jobs), source)
     state = _state(source)
     kept = out / "site.json"
-    if not ((site / "index.html").is_file() and kept.is_file() and kept.read_text() == state):
+    if not ((site / "index.html").is_file() and kept.is_file() and read(kept) == state):
         built = build(source, out / "work")
         write(built / "index.html", _redirect(checkout.pages()[0]))
         problems = checks.site(built)
@@ -52,29 +94,24 @@ def publish(checkout: Checkout, jobs: list[execute.Job], out: Path | None = None
     return site / "index.html"
 
 
-def stage(checkout: Checkout, jobs: list[execute.Job], source: Path) -> None:
+def stage(checkout: Checkout, chapters: Mapping[str, Outcome], source: Path) -> None:
     """Make `source` hold what Sphinx reads; files that are right already are not touched."""
-    by_chapter = {job.chapter: job for job in jobs}
-
-    def drawn(chapter: str) -> NotebookNode | None:
-        return _page(by_chapter[chapter])[0] if chapter in by_chapter else None
-
     wanted = {Path(name): (checkout.root / name).read_bytes() for name in ("_config.yml", "_toc.yml")}
-    pages = set(checkout.pages())
-    for path in sorted(checkout.book.rglob("*")):
-        name = path.relative_to(checkout.root)
-        page = name.with_suffix("").as_posix()
-        skipped = path.suffix in (".md", ".ipynb", ".npz") and page not in pages
-        if path.is_dir() or skipped or any(part.startswith(".") for part in name.parts):
+    drawn = {chapter: outcome.text for chapter, outcome in chapters.items()}
+    for page in map(Path, checkout.pages()):
+        if page.name in chapters:
+            wanted[page.with_suffix(".ipynb")] = chapter_page(page.name, chapters[page.name]).encode()
             continue
-        if path.stem in by_chapter and page in pages:
-            if path.suffix == ".md":
-                wanted[name.with_suffix(".ipynb")] = chapter_page(by_chapter[path.stem]).encode()
-        elif path.suffix == ".md":
-            text, files = pictures.gather(_plain_page(checkout, jobs, path), drawn)
-            wanted[name] = text.encode()
-            wanted |= {name.parent / file: png for file, png in files.items()}
-        elif path.suffix != ".ipynb":
+        text = read(checkout.root / f"{page}.md")
+        if SCORECARD in text.split("\n"):
+            text = text.replace(SCORECARD, scorecard(chapters))
+        text, files = pictures.gather(text, drawn.get)
+        wanted[page.with_suffix(".md")] = text.encode()
+        wanted |= {page.parent / file: png for file, png in files.items()}
+    for path in checkout.book.rglob("*"):
+        name = path.relative_to(checkout.root)
+        beside = path.suffix not in (".md", ".ipynb", ".npz") and path.is_file()
+        if beside and not any(part.startswith(".") for part in name.parts):
             wanted[name] = path.read_bytes()
     for path in sorted(source.rglob("*"), reverse=True):
         if path.is_file() and path.relative_to(source) not in wanted:
@@ -83,30 +120,28 @@ def stage(checkout: Checkout, jobs: list[execute.Job], source: Path) -> None:
         write_if_changed(source / name, content)
 
 
-def chapter_page(job: execute.Job) -> str:
+def chapter_page(chapter: str, outcome: Outcome) -> str:
     """The notebook that a chapter's page is made from, as text."""
-    page, done = _page(job)
-    if done is None:
-        number = re.match(r"\d*", job.chapter).group() or job.chapter
-        strip = NOT_EXECUTED.replace("{number}", number)
+    page = copy.deepcopy(outcome.text)
+    if outcome.notebook is None:
+        strip = NOT_EXECUTED.format(number=re.match(r"\d*", chapter).group() or chapter)
         pictures.hold_places(page)
     else:
-        record = execute.recorded(job.checkout, job.profile, job.chapter)
-        strip = run_strip(done.metadata["tightrope"], record or {})
+        strip = run_strip(outcome.notebook.metadata["tightrope"], outcome.record or {})
+        _judge(page, outcome.claims)
     pairs.insert_below_title(page, strip)
-    page.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    page.metadata["kernelspec"] = dict(pairs.KERNEL)
     return pairs.to_json(page)
 
 
-def _page(job: execute.Job) -> tuple[NotebookNode, NotebookNode | None]:
-    """Today's text with the outputs of the finished execution, and that; without outputs, and None, if none fits."""
-    text = pairs.read_text(job.checkout.text(job.chapter))
-    done = execute.finished(job.checkout, job.profile, job.chapter)
-    if done is not None and done.metadata["tightrope"]["key"] == job.key:
-        page = pairs.merge(text, done)
-        if page is not None:
-            return page, done
-    return text, None
+def _judge(page: NotebookNode, table: claims.Table | None) -> None:
+    """Put today's claims table where the execution displayed its own."""
+    mark = f'class="tightrope-{claims.KIND}"'
+    shown = {"text/html": table._repr_html_(), "text/plain": repr(table)} if table else {}
+    for cell in page.cells:
+        for output in cell.get("outputs", []):
+            if mark in output.get("data", {}).get("text/html", ""):
+                output["data"] = shown or {"text/plain": "No claims are listed for this chapter."}
 
 
 def run_strip(about: dict, record: dict) -> str:
@@ -126,11 +161,17 @@ def run_strip(about: dict, record: dict) -> str:
     ]
     if record.get("commit"):
         parts.append(f"commit `{record['commit'][:9]}`{' with changes' if record.get('dirty') else ''}")
-    versions = record.get("versions", {})
-    if "torch" in versions:
-        parts.append(f"torch {versions['torch']}")
+    if torch := record.get("versions", {}).get("torch"):
+        parts.append(f"torch {torch}")
     parts += [f"`{name}={value!r}`" for name, value in about["parameters"].items()]
     return ":::{div} run-strip\n" + " · ".join(parts) + "\n:::"
+
+
+def scorecard(chapters: Mapping[str, Outcome]) -> str:
+    """Every claim beside what was measured, as MyST text."""
+    tables = {chapter: outcome.claims for chapter, outcome in chapters.items() if outcome.claims}
+    titles = {chapter: pairs.title(chapters[chapter].text) or chapter for chapter in tables}
+    return claims.scorecard(tables, titles) if tables else "No claims are listed yet."
 
 
 def build(source: Path, work: Path) -> Path:
@@ -145,46 +186,17 @@ def build(source: Path, work: Path) -> Path:
         [*command, "-q", "-W", "-n", "--keep-going"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"},
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, "PYTHONUTF8": "1", "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"},
     )
     if done.returncode:
         said = "\n".join(line for line in (done.stdout + done.stderr).splitlines() if line.strip())
         said = said.replace(f"{source.resolve()}{os.sep}", "").replace(f"{source}{os.sep}", "")
-        raise Failed(f"The pages could not be built without a warning:\n{_relevant(said)}")
+        lines = [line for line in said.splitlines() if re.search(r"WARNING|ERROR|CRITICAL|rror:", line)]
+        relevant = "\n".join(f"  {line}" for line in (lines or said.splitlines()[-20:]))
+        raise Failed(f"The pages could not be built without a warning:\n{relevant}")
     return work / "_build" / "html"
-
-
-def finished_records(jobs: list[execute.Job]) -> dict[str, dict]:
-    """The records of the executions that are finished and of today's code: {chapter: record}."""
-    found = {
-        job.chapter: execute.recorded(job.checkout, job.profile, job.chapter) for job in jobs if job.is_done()
-    }
-    return {chapter: record for chapter, record in found.items() if record}
-
-
-def scorecard(checkout: Checkout, jobs: list[execute.Job]) -> str:
-    """Every claim beside what was measured, as MyST text."""
-    listed = checkout.book / "claims.yml"
-    if not listed.is_file():
-        return "No claims are listed yet."
-    from tightrope.book import claims, records
-
-    try:
-        stored = {job.chapter: records.stored(job.chapter, checkout) for job in jobs}
-        kept = {chapter: run for chapter, run in stored.items() if run}
-        shown = [claim for claim in claims.load(listed) if claim.chapter in {job.chapter for job in jobs}]
-        titles = {job.chapter: pairs.title(pairs.read_text(checkout.text(job.chapter))) for job in jobs}
-        return claims.scorecard(finished_records(jobs), kept, shown, titles)
-    except ValueError as error:
-        raise Stop(str(error)) from None
-
-
-def _plain_page(checkout: Checkout, jobs: list[execute.Job], path: Path) -> str:
-    lines = path.read_text().split("\n")
-    if SCORECARD in lines:
-        lines[lines.index(SCORECARD)] = scorecard(checkout, jobs)
-    return "\n".join(lines)
 
 
 def _state(source: Path) -> str:
@@ -205,11 +217,6 @@ def toolchain() -> list[str]:
     )
     local = Path(__file__).with_name("offline.py").read_text("utf-8")
     return [*(f"{name} {keys.installed(name)}" for name in packages), local]
-
-
-def _relevant(said: str) -> str:
-    lines = [line for line in said.splitlines() if re.search(r"WARNING|ERROR|CRITICAL|rror:", line)]
-    return "\n".join(f"  {line}" for line in (lines or said.splitlines()[-20:]))
 
 
 def _redirect(page: str) -> str:

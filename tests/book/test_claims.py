@@ -105,7 +105,7 @@ def test_not_run_without_a_record_a_quantity_or_enough_samples(one):
 def test_a_table_takes_a_run_that_goes_on(one, book):
     run = runs.start(CHAPTER)
     run.record("q", 2.5)
-    assert claims.table(run, [one()]).cells(one())[2:] == ["2.5", "✓ reproduced"]
+    assert claims.table(run, [one()]).cells(one())[2:] == ["2.50", "✓ reproduced"]
 
 
 def test_what_a_source_printed_is_found_by_claim_and_by_quantity(book):
@@ -169,8 +169,13 @@ def test_table_shows_published_stored_this_run_and_verdict(one, book):
     assert all("2026-01-02" in made and "seed 3" in made and "commit 0123456" in made for made in head[2:4])
     assert "quick" in head[3]
     assert row[0] == "Table 1 It is <so> | so.Because & why."
-    assert row[1:] == ["2.5 ℓ2", "2.51", "2.9 (2.8 to 3)", "✗ not reproduced; at paper scale ✓ reproduced"]
-    assert "2.9 (2.8 to 3) | ✗ not reproduced; at paper scale ✓ reproduced" in repr(table)
+    assert row[1:] == [
+        "2.5 ℓ2",
+        "2.51",
+        "2.90 (2.80 to 3.00)",
+        "✗ not reproduced; at paper scale ✓ reproduced",
+    ]
+    assert "2.90 (2.80 to 3.00) | ✗ not reproduced; at paper scale ✓ reproduced" in repr(table)
 
 
 def test_explanation_stands_only_where_something_failed(one, book):

@@ -63,7 +63,7 @@ def test_censored_values_rank_above_all_others():
     _, axes = plt.subplots()
     figures.percentile_band(axes, [0], [column], percentiles=(25, 50, 75))
     assert axes.get_lines()[0].get_ydata()[0] == 3.0
-    assert figures._percentiles(column, (0, 50, 60, 100))[:2] == [1.0, 3.0]
+    assert figures._percentiles(column, (0, 50)).tolist() == [1.0, 3.0]
     assert np.isnan(figures._percentiles(column, (60, 100))).all()
 
 

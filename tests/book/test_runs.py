@@ -1,3 +1,5 @@
+import functools
+import importlib
 import json
 import math
 import os
@@ -14,7 +16,7 @@ import torch
 from nbclient import NotebookClient
 from torch import nn
 
-from tightrope import margins, nets, training
+from tightrope import intervals, margins, nets, training
 from tightrope.book import checkout as layout
 from tightrope.book import kept, networks, records, runs
 
@@ -133,6 +135,16 @@ def test_record_says_which_commit_and_whether_it_was_changed(book):
     assert runs.start(CHAPTER).snapshot()["dirty"] is True
 
 
+def test_another_repository_around_the_checkout_is_not_its_commit(book):
+    subprocess.run(["git", "init", "-q", str(book.parent)], check=True)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(
+        ["git", "-C", str(book.parent), *who, "commit", "-q", "--allow-empty", "-m", "x"], check=True
+    )
+    record = runs.start(CHAPTER).snapshot()
+    assert (record["commit"], record["dirty"]) == (None, None)
+
+
 def test_keep_writes_small_arrays(run):
     run.keep("t", m=torch.arange(3), v=np.eye(2))
     run.keep("u", m=[1.5])
@@ -147,11 +159,6 @@ def test_a_new_run_starts_with_an_empty_record(run):
     runs.start(CHAPTER)
     record = records.read(layout.find_checkout().record("quick", CHAPTER, partial=True))
     assert record["quantities"] == {}
-
-
-def test_spread():
-    s = runs.spread([3, torch.tensor(1.0), 2.5])
-    assert (s.median, s.interval, s.n) == (2.5, (1.0, 3.0), 3)
 
 
 def test_progress_gives_all_items_and_tells_the_parent(monkeypatch, tmp_path):
@@ -189,7 +196,132 @@ def test_stored_run_comes_with_numbers_and_arrays(book):
         stored["b"]
 
 
+# --- the words of a chapter --------------------------------------------------------------------------------
+
+
+def quantities(run):
+    return run.snapshot()["quantities"]
+
+
+def test_one_value_a_seed_records_median_and_range(run):
+    r = run.record("a", [3.0, torch.tensor(1.0), 2.5], over="seeds", unit="ℓ2", note="x")
+    assert (r.value, r.interval, r.n, r.kind) == (2.5, (1.0, 3.0), 3, "range")
+    assert quantities(run)["a"] == {
+        "value": 2.5, "interval": [1.0, 3.0], "n": 3, "unit": "ℓ2", "kind": "range", "note": "x"
+    }  # fmt: skip
+    assert run.record("b", range(1, 6), over="seeds").kind == "order statistics"
+
+
+def test_one_value_an_image_records_its_median_or_its_share(run):
+    r = run.record("a", torch.arange(1.0, 10.0), over="images")
+    assert (r.value, r.interval, r.n, r.kind) == (5, (2, 8), 9, "order statistics")
+    r = run.record("b", torch.tensor([True, False, True, True]), over="images")
+    assert (r.value, r.n, r.kind) == (0.75, 4, "binomial")
+    area = intervals.area(torch.zeros(5), torch.ones(7))
+    assert run.record("c", area).interval == (1, 1)
+    assert quantities(run)["c"]["n"] == 7
+    with pytest.raises(ValueError, match="'seeds' or 'images'"):
+        run.record("d", [1, 2], over="digits")
+
+
+def test_censored_values_are_counted_and_never_averaged(run):
+    r = run.record("a", [1.0, 4.0, math.inf], over="seeds")
+    assert str(r) == "4.00 (1.00–not met)"
+    assert quantities(run)["a"] == {"value": 4, "interval": [1, 4], "n": 3, "kind": "range", "censored": 1}
+    r = run.record("a", [1.0, math.inf], over="seeds")
+    assert str(r) == "not met (1.00–not met)"
+    assert "a" not in quantities(run)
+    assert run.text("It is {a:.2f}.") == "It is not met."
+
+
+def test_text_takes_recorded_numbers_and_nothing_else(run):
+    run.record("growth.net-work", 0.1234, n=3, epoch=7)
+    run.record("growth.net", [1, 2, 3], over="seeds", unit="ℓ2")
+    run.record("e", 5.14e-7)
+    run.record("holds", False)
+    said = run.text(
+        "N to {growth.net-work:.2f}; {growth.net}; {growth.net.n} of {growth.net.high} {growth.net.unit}."
+    )
+    assert said == "N to 0.12; 2.00 (1.00–3.00); 3 of 3.00 ℓ2."
+    assert said._repr_markdown_() == said
+    assert run.text(
+        "{e:.0e} {e:1} {e} {holds:every|not every} {{x}} {growth.net-work:.1%} {growth.net-work.epoch}"
+    ) == ("5·10⁻⁷ 5·10⁻⁷ 5.14·10⁻⁷ not every {x} 12.3% 7")
+    assert run["holds"].value is False
+    for unknown in ("{growth}", "{growth.net.nothing}"):
+        with pytest.raises(ValueError, match="No number is recorded as 'growth"):
+            run.text(unknown)
+
+
+def test_a_table_records_its_grid_and_shows_it(run):
+    table = run.table(
+        "t.{a}{b}", lambda a, b: {"x": float(a), "why": None if a == 1 else math.inf}[b],
+        columns="b", head="row", mark="x", a=[1, 2], b={"x": "ex", "why": "wy"}, n=4, unit="s",
+    )  # fmt: skip
+    assert repr(table) == "row  ex    wy\n1    1.00  –\n2    2.00  not met"
+    assert "<strong>ex</strong>" in table._repr_html_()
+    assert quantities(run) == {f"t.{a}x": {"value": a, "n": 4, "unit": "s"} for a in (1, 2)}
+    with pytest.raises(ValueError, match="exactly the axes a, b"):
+        run.table("t.{a}.{b}", lambda a: 1, a=[1])
+
+
+def test_published_numbers_come_from_the_claims(run, book):
+    claim = "- {id: %s, source: s, where: w, statement: s, published: %s, quantity: %s, chapter: %s, "
+    claim += "test: {within: 1}}\n"
+    text = claim % ("one", 2.50, "t.a", CHAPTER) + claim % ("two", "[1, 30.7]", "[x, t.b]", CHAPTER)
+    (book / "book" / "claims.yml").write_text(text + claim % ("other", 9, "t.c", "02-frequency-margins"))
+    assert run.published("t.b") == 30.7
+    with pytest.raises(ValueError, match="no published number for"):
+        run.published("t.c")
+    table = run.table("t.{q}", lambda q: 1.0, published=True, q=["a", "c"])
+    assert repr(table) == "   published  measured\na  2.5        1.00\nc  –          1.00"
+    table = run.table("u.{q}", lambda q: 1.0, published="t.{q}", q=["a"])
+    assert repr(table).endswith("a  2.5        1.00")
+
+
 # --- results kept for a killed run ------------------------------------------------------------------------
+
+
+CALLS = []  # a global, as in a notebook: what a kept function closes over is part of its key
+
+
+def test_kept_computes_in_a_live_notebook_and_keeps_under_the_executor(book, monkeypatch):
+    CALLS.clear()
+    outside = 1
+
+    def results():
+        @runs.start(CHAPTER).kept
+        def twice(x, times=2):
+            CALLS.append(x)
+            return {"x": torch.tensor(x * times + outside)}
+
+        return [call["x"].item() for call in (twice(1), twice(2), twice(1, times=3), twice(x=1))]
+
+    assert results() == results() == [3, 5, 4, 3]
+    assert len(CALLS) == 8
+    monkeypatch.setenv("TIGHTROPE_KEY", "k1")
+    assert results() == results() == [3, 5, 4, 3]
+    assert len(CALLS) == 8 + 3
+    outside = 10
+    assert results() == [12, 14, 13, 12]
+    assert len(CALLS) == 8 + 6
+
+
+def test_kept_functions_of_one_name_are_told_apart_by_their_text(run, monkeypatch):
+    monkeypatch.setenv("TIGHTROPE_KEY", "k")
+
+    @run.kept
+    def measure(i):
+        return i + 1
+
+    first = measure
+
+    @run.kept
+    def measure(i):
+        return i + 2
+
+    assert (first(0), measure(0), first(0)) == (1, 2, 1)
+    assert measure.__name__ == "measure"
 
 
 def test_cached_computes_in_a_live_notebook_and_keeps_under_the_executor(run, monkeypatch, book):
@@ -204,7 +336,7 @@ def test_cached_computes_in_a_live_notebook_and_keeps_under_the_executor(run, mo
     assert not (book / "build" / "cells").exists()
 
     monkeypatch.setenv("TIGHTROPE_KEY", "k1")
-    monkeypatch.setattr(kept, "_is_ours", lambda module: True)  # Pair is a test's
+    monkeypatch.setattr(kept, "_class", lambda name: Pair)  # which is a test's
     first = runs.start(CHAPTER).cached("m", compute)
     again = runs.start(CHAPTER).cached("m", compute)
     assert len(calls) == 2
@@ -244,6 +376,39 @@ def test_margins_survive_the_disk(tmp_path):
     back = kept.load(tmp_path / "m")
     assert type(back) is margins.Margins
     assert all(torch.equal(getattr(back, name), getattr(m, name)) for name in ("norm", "found", "label"))
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-3], lambda raw: raw[: len(raw) // 2], lambda raw: b""])
+def test_half_a_file_is_a_miss(tmp_path, damage):
+    path = tmp_path / "value"
+    kept.save(path, {"x": torch.arange(100)})
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(kept.Miss):
+        kept.load(path)
+
+
+def test_a_file_names_no_code_to_run(tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    torch.save(Hostile(), tmp_path / "value")
+    with pytest.raises(kept.Miss):
+        kept.load(tmp_path / "value")
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_would_not_come_back_is_refused(tmp_path):
+    for value in (lambda: 3, nn.Linear(2, 2), np.array(["a"]), object()):
+        with pytest.raises(ValueError, match="cannot be kept"):
+            kept.save(tmp_path / "value", value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_view_is_kept_without_the_rest(tmp_path):
+    kept.save(tmp_path / "value", [torch.zeros(1_000_000)[:5]])
+    assert (tmp_path / "value").stat().st_size < 10_000
+    assert torch.equal(kept.load(tmp_path / "value")[0], torch.zeros(5))
 
 
 def test_fingerprint_is_of_content_and_type():
@@ -293,7 +458,7 @@ def test_a_network_is_trained_once(run, problem, trainings, book):
     assert len(log.loss) == 2
     assert not again.training
     assert torch.equal(net(x), again(x))
-    assert [p.suffix for p in (book / "build" / "networks").iterdir()] == [".safetensors"]
+    assert [p.suffix for p in (book / "build" / "networks").iterdir()] == [".pt"]
     by_hand = build(0)
     training.fit(by_hand, x, y, RECIPE, 0)
     assert torch.equal(by_hand(x), net(x))
@@ -353,16 +518,121 @@ def test_the_code_of_networks_and_training_is_part_of_the_key(tmp_path, monkeypa
     networks._reached.cache_clear()
 
 
-def test_a_network_class_of_the_chapter_counts_by_its_source(run, problem, trainings):
+def helper(monkeypatch, folder, name, text):
+    """A module beside a chapter, as edited: imported anew."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
+
+
+OWN = """
+import torch
+from torch import nn
+import scaling
+from tightrope import nets
+
+class Own(nn.Module):
+    def __init__(self, scale=1.0, act=None):
+        super().__init__()
+        self.fc, self.scale, self.act = nn.Linear(5, 2), scale, act or scaling.same
+
+    def forward(self, x):
+        return self.act(scaling.scaled(self.fc(x), self.scale))
+"""
+SCALING = """
+import sizes
+def same(x):
+    return x
+def scaled(x, by):
+    return x * by * sizes.FACTOR
+"""
+
+
+def key_of(monkeypatch, folder, own=OWN, scaling=SCALING, sizes="FACTOR = 2", **options):
+    helper(monkeypatch, folder, "sizes", sizes)
+    helper(monkeypatch, folder, "scaling", scaling)
+    torch.manual_seed(0)
+    return networks._code(helper(monkeypatch, folder, "own", own).Own(**options))
+
+
+def test_what_a_networks_code_reaches_is_in_its_key(monkeypatch, tmp_path):
+    key = lambda **change: key_of(monkeypatch, tmp_path / "beside", **change)
+    first = key()
+    assert first is not None
+    assert key() == first
+    assert key(scaling="# reworded\n" + SCALING) == first
+    changed = [
+        key(own=OWN.replace("self.act(", "-self.act(")),
+        key(scaling=SCALING.replace("x * by", "x + by")),
+        key(sizes="FACTOR = 3"),
+        key(scale=2.0),
+        key(act=torch.relu),
+        key(act=lambda x: x + 1),
+        key(act=lambda x: x + 2),
+        key(act=lambda x: nets.mlp(2)(x)),
+        key(act=functools.partial(torch.clamp, min=0)),
+        key(act=nn.Tanh()),
+    ]
+    assert len({first, *changed}) == 1 + len(changed)
+    assert None not in changed
+
+
+def test_library_code_behind_a_networks_own_is_in_its_key(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(networks, "_reached", lambda names: seen.append(names) or "")
+    key_of(monkeypatch, tmp_path / "beside", act=lambda x: nets.lenet()(x))
+    assert {"tightrope.models.nets", "lenet", "tightrope.models.training.fit"} <= seen[0]
+
+
+def test_a_network_is_trained_again_when_a_function_it_calls_has_changed(
+    run, problem, trainings, monkeypatch, tmp_path
+):
+    x, y = problem
+
+    def train():
+        for name in ("sizes", "scaling"):
+            sys.modules.pop(name, None)
+        made = helper(monkeypatch, folder, "own", OWN)
+        return run.network(lambda seed: made.Own(), x, y, RECIPE)[0](x)
+
+    folder = tmp_path / "beside"
+    key_of(monkeypatch, folder)
+    first = train()
+    assert torch.equal(train(), first)
+    assert len(trainings) == 1
+    (folder / "sizes.py").write_text("FACTOR = 2.5  # so that the file's size differs")
+    assert not torch.equal(train(), first)
+    assert len(trainings) == 2
+
+
+def test_what_has_no_name_is_trained_each_time(run, problem, trainings):
     x, y = problem
     for _ in range(2):
-        run.network(Own, x, y, RECIPE)  # takes no seed: torch's global generator is seeded around it
+        run.network(lambda seed: Own(), x, y, RECIPE)  # draws from torch's global generator, seeded around it
     assert len(trainings) == 1
-    made = {"nn": nn, "__name__": "made"}
-    exec("class Unseen(nn.Linear):\n    pass", made)  # no source to read: nothing would show that it changed
+
+    def unnamed(seed):
+        net = Own()
+        net.draw = torch.Generator()  # has a state that no key can follow
+        return net
+
     for _ in range(2):
-        run.network(lambda seed: made["Unseen"](5, 2), x, y, RECIPE)
+        run.network(unnamed, x, y, RECIPE)
     assert len(trainings) == 3
+
+
+def test_hooks_are_part_of_what_a_network_does(problem):
+    def hooked(hook):
+        net = build(0)
+        net[1].register_forward_hook(hook)
+        return networks._code(net)
+
+    add = lambda by: lambda module, args, out: out + by
+    assert hooked(add(1)) == hooked(add(1))
+    assert len({hooked(add(1)), hooked(add(2)), networks._code(build(0))}) == 3
 
 
 def test_a_damaged_network_is_trained_again(run, problem, trainings, book):
@@ -402,7 +672,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(run, problem, book, monke
     assert epochs == [2]
     assert len(log.loss) == 2
     assert torch.equal(whole(x), again(x))
-    assert [p.suffix for p in (book / "build" / "networks").iterdir()] == [".safetensors"]
+    assert [p.suffix for p in (book / "build" / "networks").iterdir()] == [".pt"]
     assert training.accuracy is accuracy
 
 

@@ -1,5 +1,10 @@
-import pytest
+import math
 
+import numpy as np
+import pytest
+import torch
+
+from tightrope.book.results import Result
 from tightrope.book.tables import Table, number
 
 
@@ -12,10 +17,15 @@ from tightrope.book.tables import Table, number
         (-3.14159, "-3.14"),
         (99_999.0, "99,999"),
         (0.0, "0"),
-        (5.1e-7, "5.10e-07"),
+        (5.1e-7, "5.10·10⁻⁷"),
+        (-2.5e12, "-2.50·10¹²"),
+        (9.996, "10.0"),
+        (np.float32(0.5), "0.500"),
+        (torch.tensor(3), "3"),
+        ((1, 2.5), "1, 2.50"),
         (10_000, "10,000"),
         (float("inf"), "not met"),
-        (True, "True"),
+        (True, "yes"),
         ("u₁", "u₁"),
     ],
 )
@@ -34,3 +44,26 @@ def test_text_is_aligned_and_rows_must_fit():
     assert repr(Table(["a", "b"], [["x", 1], ["long", 22]])) == "a     b\nx     1\nlong  22"
     with pytest.raises(ValueError, match="2 cells"):
         Table(["a", "b"], [["x"]])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (2.50, "2.5"),
+        (1_000, "1,000"),
+        ((1_000, 0.625), "1,000, 0.625"),
+        (1e-5, "1·10⁻⁵"),
+        (0.0, "0"),
+        (229.5, "229.5"),
+    ],
+)
+def test_numbers_that_were_set_keep_their_digits(value, text):
+    assert number(value, None) == text
+
+
+def test_a_result_is_a_number_with_what_it_is_worth():
+    r = Result(2.5, (1.0, math.inf), n=5)
+    assert (str(r), f"{r:.1f}", f"{r:1}", float(r)) == ("2.50 (1.00–not met)", "2.5", "2", 2.5)
+    assert str(Result(2.5, (-1, 3))) == "2.50 (-1 to 3)"
+    assert str(Result(2.5, (2.5, 2.5))) == "2.50"
+    assert repr(Table(["", "x"], [["a", r], ["b", None]])) == "   x\na  2.50 (1.00–not met)\nb  –"

@@ -35,7 +35,7 @@ from msgspec import Meta
 
 from tightrope.book import checkout as layout
 from tightrope.book import records
-from tightrope.book.tables import html, shown
+from tightrope.book.tables import html, number
 
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
 KIND = "claims"  # the tables' class on a page is `tightrope-claims`
@@ -188,7 +188,7 @@ class Table:
     def cells(self, claim: Claim) -> list[str]:
         """Published, the paper-scale run's, this run's, and the verdict, as text."""
         ours = claim.own and claim.published == ""
-        printed = "ours" if ours else f"{shown(claim.published)} {claim.unit}".strip()
+        printed = "ours" if ours else f"{number(claim.published, None)} {claim.unit}".strip()
         here, paper = verdict(claim, self.run), verdict(claim, self.stored)
         judged = f"{_MARK[here]} {here}"
         if paper not in (here, NOT_RUN):
@@ -301,8 +301,8 @@ def _measured(claim: Claim, record: Mapping | None) -> str:
     numbers = []
     for entry in entries:
         low, high = entry.get("interval", (0, 0))
-        around = f" ({shown(low)} to {shown(high)})" if low < high else ""
-        numbers.append(shown(entry["value"]) + around)
+        around = f" ({number(low)} to {number(high)})" if low < high else ""
+        numbers.append(number(entry["value"]) + around)
     return ", ".join(numbers)
 
 

@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from tightrope.intervals import quantile
+
 # Okabe and Ito's palette: tells apart under every common colour blindness, and in grey by lightness.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#e69f00", "#56b4e9", "#009e73"
 YELLOW, BLUE, VERMILION, PURPLE = "#f0e442", "#0072b2", "#d55e00", "#cc79a7"
@@ -84,19 +86,13 @@ def percentile_band(
     axes.fill_between(at, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
 
 
-def _percentiles(values: np.ndarray, at: Sequence[float]) -> list[float]:
-    """Order statistics at percentages `at`; nan where they fall among values that are not finite."""
+def _percentiles(values: np.ndarray, at: Sequence[float]) -> np.ndarray:
+    """Percentiles; nan, which is not drawn, where they fall among values that are not finite."""
     values = np.asarray(values, dtype=float).ravel()
     if not len(values):
         raise ValueError("A percentile of no values: percentile_band got an empty column.")
-    ranked = np.sort(np.where(np.isfinite(values), values, np.inf))
-    position = np.asarray(at) / 100 * (len(ranked) - 1)
-    below, above = ranked[np.floor(position).astype(int)], ranked[np.ceil(position).astype(int)]
-    share = position - np.floor(position)
-    return [
-        float(b + s * (a - b)) if np.isfinite(a) else (float(b) if s == 0 and np.isfinite(b) else np.nan)
-        for a, b, s in zip(above, below, share, strict=True)
-    ]
+    found = quantile(np.where(np.isfinite(values), values, np.inf), np.asarray(at) / 100)
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 def log_axes(axes: Axes, which: str = "xy") -> None:

@@ -1,4 +1,4 @@
-"""Results on disk, named by what they depend on, as safetensors: no pickles, nothing half-written is read.
+"""Results on disk, named by what they depend on: nothing half-written is read, and a file names no code to run.
 
 `fingerprint` names, `save` and `load` keep a value made of tensors, arrays, numbers, text, tuples, lists,
 dictionaries and dataclasses of these.
@@ -9,20 +9,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
-import json
-import math
+import pickle
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from tightrope._files import replacing
 
 _PLAIN = (type(None), bool, int, float, str)
+_REBUILD = (
+    np.zeros(0).__reduce__()[0],
+    np.float64(0).__reduce__()[0],
+)  # numpy's own, for arrays and their scalars
+_NUMPY = [*_REBUILD, np.ndarray, np.dtype, *(type(np.dtype(code)) for code in "?bBhHiIlLqQefdFD")]
 
 
 def fingerprint(*parts: object) -> str:
@@ -68,93 +71,68 @@ def _feed(digest: hashlib.blake2b, part: object) -> None:
         )
 
 
+class Miss(Exception):
+    """No value is kept there, or none that can be read."""
+
+
 def save(path: Path, value: object) -> None:
     """Keep `value` at `path`, atomically. Raises OSError where it cannot be written, ValueError for what it
     cannot keep."""
-    tensors: dict[str, Tensor] = {}
-    structure = json.dumps(_pack(value, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         try:
-            save_file(tensors, part, metadata={"tightrope": structure})
-        except SafetensorError as error:
+            torch.save(value, part, pickle_module=_Compact)
+            load(part)  # what would not come back is said now
+        except (pickle.PicklingError, AttributeError, TypeError, Miss) as error:
+            raise ValueError(
+                f"What a {type(value).__name__} holds cannot be kept: return tensors, arrays, numbers or text, or a "
+                "tuple, list, dictionary or dataclass of these."
+            ) from error
+        except RuntimeError as error:  # torch's own word for a disk that is full
             raise OSError(f"not written: {error}") from error
-
-
-class Miss(Exception):
-    """No value is kept there, or none that can be read."""
 
 
 def load(path: Path) -> object:
     """The value kept at `path`, its tensors on the devices they were on. Raises Miss."""
     try:
-        with safe_open(path, "pt") as file:
-            structure = json.loads((file.metadata() or {})["tightrope"])
-            return _unpack(structure, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        with safe_globals([*_NUMPY, *_classes(path)]):
+            return torch.load(path, weights_only=True)
     except (
         OSError,
-        SafetensorError,
-        KeyError,
+        RuntimeError,
         ValueError,
-        TypeError,
+        EOFError,
+        pickle.UnpicklingError,
         AttributeError,
         ImportError,
-        RuntimeError,
     ) as e:
         raise Miss(str(path)) from e
 
 
-def _pack(value: object, tensors: dict[str, Tensor]) -> object:
-    """The JSON structure of `value`; its tensors go into `tensors` and are named there."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    if isinstance(value, _PLAIN):
-        return value
-    name = str(len(tensors))
-    if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().clone().contiguous()
-        return {"tensor": name, "device": str(value.device)}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        tensors[name] = torch.from_numpy(np.array(value, order="C"))
-        return {"array": name}
-    if isinstance(value, list | tuple) and type(value) in (list, tuple):
-        return {type(value).__name__: [_pack(item, tensors) for item in value]}
-    if isinstance(value, dict) and all(isinstance(key, _PLAIN) for key in value):
-        return {"dict": [[key, _pack(item, tensors)] for key, item in value.items()]}
-    if dataclasses.is_dataclass(value) and _is_ours(type(value).__module__):
-        fields = {f.name: _pack(getattr(value, f.name), tensors) for f in dataclasses.fields(value)}
-        return {"class": [type(value).__module__, type(value).__qualname__], "fields": fields}
-    raise ValueError(
-        f"A {type(value).__name__} cannot be kept: return tensors, arrays, numbers or text, or a dictionary, "
-        "list or dataclass of these."
-    )
+def _classes(path: Path) -> list[type]:
+    """The dataclasses that a file names: of the library or of the chapter itself, else it is a Miss."""
+    with safe_globals(_NUMPY):
+        names = get_unsafe_globals_in_checkpoint(path)
+    return [_class(name) for name in names]
 
 
-def _unpack(structure: object, tensors: dict[str, Tensor]) -> object:
-    if not isinstance(structure, dict):
-        return structure
-    kind = next(iter(structure))
-    inside = structure[kind]
-    if kind == "float":
-        return float(inside)
-    if kind == "tensor":
-        return tensors[inside].to(structure["device"])
-    if kind == "array":
-        return tensors[inside].numpy()
-    if kind in ("list", "tuple"):
-        items = [_unpack(item, tensors) for item in inside]
-        return items if kind == "list" else tuple(items)
-    if kind == "dict":
-        return {key: _unpack(item, tensors) for key, item in inside}
-    module, name = inside
-    if not _is_ours(module):
-        raise ValueError(f"{module} is not part of the book")
-    made = sys.modules["__main__"] if module == "__main__" else importlib.import_module(module)
-    for part in name.split("."):
-        made = getattr(made, part)
-    return made(**{key: _unpack(item, tensors) for key, item in structure["fields"].items()})
+def _class(name: str) -> type:
+    module, _, last = name.rpartition(".")
+    if module.split(".")[0] == "tightrope":
+        importlib.import_module(module)
+    elif module != "__main__":
+        raise Miss(f"{name} is no part of the book")
+    found = getattr(sys.modules[module], last, None)
+    if not (isinstance(found, type) and (dataclasses.is_dataclass(found) or hasattr(found, "_fields"))):
+        raise Miss(f"{name} is no dataclass")
+    return found
 
 
-def _is_ours(module: str) -> bool:
-    """Dataclasses of the library and of the chapter itself: a file names no other code to run."""
-    return module == "__main__" or module.split(".")[0] == "tightrope"
+class _Compact:
+    """The pickler that torch.save is given: a view is kept without the rest of what it looks at."""
+
+    class Pickler(pickle.Pickler):
+        def reducer_override(self, thing: object) -> object:
+            if isinstance(thing, Tensor) and thing.untyped_storage().nbytes() > thing.nbytes:
+                return thing.detach().clone().__reduce_ex__(2)
+            return NotImplemented

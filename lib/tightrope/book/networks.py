@@ -1,6 +1,8 @@
-"""Trained networks, kept by content: the same structure, start, data, recipe and seed are trained once.
+"""The book's networks, and what trains them: the same structure, start, data, recipe and seed are trained once.
 
-They lie as safetensors in `$TIGHTROPE_CACHE`, else in `build/networks` of the checkout, else in
+`BOOK` lists the networks that chapters share, by name, with what they see, how they are made and trained, and their
+sizes in every profile; `book("flipped mnist lenet", "quick", "cpu")` is one of them at its size. `trained` trains any
+network and keeps it. They lie in `$TIGHTROPE_CACHE`, else in `build/networks` of the checkout, else in
 `~/.cache/tightrope/networks`. Any of them may be deleted at any time.
 """
 
@@ -8,12 +10,11 @@ from __future__ import annotations
 
 import inspect
 import os
-import textwrap
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -23,9 +24,143 @@ from tightrope import _files
 from tightrope._files import reason, replacing
 from tightrope.book import checkout as layout
 from tightrope.book import code, kept
-from tightrope.models import training
+from tightrope.book.behaviour import Behaviour, Unreadable
+from tightrope.inputs import data, views
+from tightrope.models import nets, training
 
-Build = Callable[..., nn.Module]
+Build = Callable[[int], nn.Module]
+Sizes = tuple  # smoke, quick, paper, and paper on a GPU where that is another
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of the book. `build(seed, mean=, std=)` makes it, to see images as `view` has them.
+
+    train, test: how many images, None for all. copies: as `training.augmented` makes them. Its length: `epochs`, or
+    `passes` images seen in training, thirty epochs at most. classes: the two that are labels 1 and 0, where they are
+    all that is asked.
+    """
+
+    view: str
+    build: Callable[..., nn.Module]
+    recipe: training.Recipe
+    train: Sizes
+    test: Sizes
+    epochs: Sizes | None = None
+    passes: Sizes | None = None
+    copies: Sizes = (1,)
+    classes: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network of the book at the size of one profile, made by `book`."""
+
+    network: Network
+    view: views.View
+    sizes: dict[str, int | None]
+
+    @property
+    def build(self) -> Build:
+        return partial(self.network.build, mean=self.view.mean, std=self.view.std)
+
+    def images(self, split: str, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Its "train" or "test" images and labels; seed: of the copies that augment the first."""
+        n = self.sizes[split]
+        if self.network.classes:
+            x, y = data.load(self.view.source, split)
+            one, other = self.network.classes
+            rows = ((y == one) | (y == other)).nonzero().squeeze(1)[:n]
+            return self.view.see(x[rows]), (y[rows] == one).long()
+        x, y = data.load(self.view.source, split, n, seed=0)
+        if split == "train" and self.sizes["copies"] > 1:
+            x, y = training.augmented(x, y, self.sizes["copies"], seed=seed)
+        return self.view.see(x), y
+
+    def recipe(self, images: int) -> training.Recipe:
+        """Its recipe for so many training images."""
+        epochs = self.sizes.get("epochs") or min(30, self.sizes["passes"] // images)
+        return replace(self.network.recipe, epochs=epochs)
+
+
+def book(name: str, profile: str, device: str = "cpu") -> Plan:
+    """The network of a name in `BOOK`, itself or after ways to see its images ("flipped mnist lenet"), at a profile.
+
+    Raises ValueError for an unknown name and for a profile that it has no size for.
+    """
+    words = name.split(" ")
+    ways = next((i for i in range(len(words)) if " ".join(words[i:]) in BOOK), None)
+    if ways is None:
+        raise ValueError(f"The book has no network {name!r}: it has {', '.join(BOOK)}.")
+    found = BOOK[" ".join(words[ways:])]
+    at = layout.PROFILES.index(profile) + (profile == "paper" and device == "cuda")
+    chosen = {key: getattr(found, key) for key in ("train", "test", "epochs", "passes", "copies")}
+    sizes = {key: row[min(at, len(row) - 1)] for key, row in chosen.items() if row is not None}
+    if 0 in sizes.values():
+        raise ValueError(f"The network {name!r} has no size in the {profile} profile on {device}.")
+    return Plan(found, views.view(" ".join([*words[:ways], found.view])), sizes)
+
+
+def _mlp(seed: int, mean: Tensor, std: Tensor) -> nn.Module:
+    return nets.mlp(784, (200, 100), 10, seed=seed, mean=mean, std=std)
+
+
+def _large(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """The architecture as it is for photographs of 64 pixels a side and more."""
+    return partial(make, small=False)
+
+
+def _in_pairs() -> dict[str, Network]:
+    """Differential training's four-layer network, by loss and by what else is said to widen margins."""
+    plain = training.Recipe(lr=0.05, schedule="triangular", clip=1.0)
+    kinds = {
+        "cross-entropy": (plain, {}),
+        "differential": (replace(plain, loss="squared pairs"), {}),
+        "adam": (training.Recipe("adam", lr=1e-3), {}),
+        "batch-norm": (plain, {"batch_norm": True}),
+        "weight-decay": (replace(plain, weight_decay=5e-3), {}),
+        "squares": (replace(plain, loss="balanced squares"), {}),
+        "logistic": (replace(plain, loss="logistic pairs"), {}),
+        "centred": (plain, {"centred": True}),
+        "no-bias": (plain, {"bias": False}),
+    }
+    sizes = {"train": (200, 10_000, 10_000), "test": (100, 2_000, 2_000), "epochs": (2, 4, 30)}
+
+    def planes(seed: int, mean: Tensor, std: Tensor, **options: bool) -> nn.Module:
+        return nets.four_layer(seed, **options)  # whose own normalisation is CIFAR-10's
+
+    def digits(seed: int, mean: Tensor, std: Tensor, **options: bool) -> nn.Module:
+        return nets.four_layer(seed, shape=(1, 28, 28), mean=mean, std=std, **options)
+
+    return {
+        f"{pair} {kind}": Network(view, partial(build, **options), recipe, **sizes, classes=classes)
+        for kind, (recipe, options) in kinds.items()
+        for pair, view, build, classes in (
+            ("planes", "cifar10", planes, (7, 0)),
+            ("digits", "mnist", digits, (7, 3)),
+        )
+    }
+
+
+_DIGITS = {"train": (1_000, None), "test": (200, None), "passes": (3_000, 120_000, 360_000, 1_800_000)}
+_CPU = {"train": (32, 2_000, None), "copies": (1, 2, 5), "epochs": (1, 2, 2), "test": (32, 1_000, None)}
+_GPU = {"train": (0, 0, 0, None), "copies": (1,), "epochs": (30,), "test": (None,)}
+_HALF = {"train": (0, 0, None), "copies": (2,), "epochs": (6,), "test": (None,)}
+
+BOOK = {
+    "mnist lenet": Network("mnist", nets.lenet, training.HMT, **_DIGITS),
+    "mnist mlp": Network("mnist", _mlp, training.HMT, **_DIGITS),
+    "cifar10 fast_resnet": Network("cifar10", nets.fast_resnet, training.HMT, **_CPU),
+    "cifar10 resnet9": Network("cifar10", partial(nets.resnet9, width=32), training.HMT, **_CPU),
+    "cifar10 densenet121": Network("cifar10", nets.densenet121, training.HMT, **_GPU),
+    "cifar10 resnet18": Network("cifar10", nets.resnet18, training.HMT, **_GPU),
+    "half-size imagenette128 resnet18": Network(
+        "half-size imagenette128", _large(nets.resnet18), training.HMT, **_HALF
+    ),
+    "imagenette128 resnet18": Network("imagenette128", _large(nets.resnet18), training.HMT, **_GPU),
+    "imagenette128 resnet50": Network("imagenette128", _large(nets.resnet50), training.HMT, **_GPU),
+    **_in_pairs(),
+}
 
 
 @dataclass(frozen=True)
@@ -50,8 +185,9 @@ def trained(
 ) -> tuple[nn.Module, training.Log]:
     """`training.fit` behind a cache: the network in eval mode on `device`, and the log of its training.
 
-    build: `build(seed)` or `build()` gives the fresh network. x (N, ...), y (N,) are moved to `device`.
-    A cache that cannot be written is told to `warn` in one sentence, and training goes on without.
+    build: `build(seed)` gives the fresh network. x (N, ...), y (N,) are moved to `device`. A network that reaches
+    code which has no name that changes with it (see `behaviour`) is trained anew each time. A cache that cannot be
+    written is told to `warn` in one sentence, and training goes on without.
     """
     for name, given in {"x": x, "y": y, "x_test": x_test, "y_test": y_test}.items():
         if not isinstance(given, Tensor) and (given is not None or name in ("x", "y")):
@@ -59,14 +195,14 @@ def trained(
     x, y, x_test, y_test = (t if t is None else t.to(device) for t in (x, y, x_test, y_test))
     net = _fresh(build, seed, device)
     source = _code(net)
-    if source is None:  # a class whose source cannot be read: nothing would say when it changes
+    if source is None:
         return net, training.fit(net, x, y, recipe, seed, x_test, y_test)
     versions = torch.__version__.split("+")[0].rsplit(".", 1)[0]
     key = kept.fingerprint(
         net, recipe, x, y, seed, x_test, y_test, source, versions, torch.device(device).type
     )
     folder = _folder()
-    path, checkpoint = folder / f"{key}.safetensors", folder / f"{key}.checkpoint"
+    path, checkpoint = folder / f"{key}.pt", folder / f"{key}.checkpoint"
     found = _load(path)
     if found is None:
         problem = _unwritable(folder)
@@ -94,41 +230,34 @@ def _fresh(build: Build, seed: int, device: torch.device | str) -> nn.Module:
     """The network as `build` makes it. One that draws from torch's global generator is given a seeded one."""
     if isinstance(build, nn.Module) or not callable(build):
         raise ValueError(f"build must be a function that makes a network, not a {type(build).__name__}.")
-    parameters = inspect.signature(build).parameters.values()
-    wanted = [
-        p
-        for p in parameters
-        if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
+    try:
+        inspect.signature(build).bind(seed)
+    except TypeError as error:
+        raise ValueError(f"build must take the seed alone, build(seed): {error}.") from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if any(p.name == "seed" and p.kind != p.POSITIONAL_ONLY for p in parameters):
-            net = build(seed=seed)
-        else:
-            net = build(seed) if wanted else build()
+        net = build(seed)
     if not isinstance(net, nn.Module):
         raise ValueError(f"build must return a network (nn.Module), not a {type(net).__name__}.")
     return net.to(device)
 
 
 def _code(net: nn.Module) -> str | None:
-    """A key of the code that trains `net` and computes its output; None where some of it cannot be read."""
-    names, sources = {"tightrope.models.training.fit"}, set()
-    for kind in {type(module) for module in net.modules()}:
-        package = kind.__module__.split(".")[0]
-        if package == "tightrope":
-            names.add(f"{kind.__module__}.{kind.__qualname__.split('.')[0]}")
-        elif package not in ("torch", "torchvision"):  # theirs go by version
-            try:
-                sources.add(code.cell_form(textwrap.dedent(inspect.getsource(kind))))
-            except (OSError, TypeError):
-                return None
-    return code.digest(_reached(tuple(sorted(names))), *sorted(sources))
+    """A key of the code that trains `net` and computes its output; None where some of it has no name."""
+    try:
+        reached = Behaviour(net)
+    except Unreadable:
+        return None
+    names = frozenset({"tightrope.models.training.fit", *reached.library})
+    return code.digest(_reached(names), *reached.parts)
 
 
 @lru_cache(maxsize=64)
-def _reached(names: tuple[str, ...]) -> str:
-    cell = "\n".join(["import tightrope", *(f"import {name.rsplit('.', 1)[0]}" for name in names), *names])
+def _reached(names: frozenset[str]) -> str:
+    """A key of the library's code behind these names: whole ("tightrope.models.nets.lenet") or as a user has them."""
+    ours = sorted(name for name in names if name.startswith("tightrope."))
+    imports = [f"import {name.rpartition('.')[0]}" for name in ours]
+    cell = "\n".join(["import tightrope", *imports, *sorted(names)])
     return code.key([cell], Path(__file__).parents[1], code.measures)
 
 

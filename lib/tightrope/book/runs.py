@@ -13,35 +13,39 @@ from __future__ import annotations
 
 import copy
 import datetime
+import functools
+import inspect
 import math
 import os
-import platform
 import re
-import statistics
-import subprocess
+import string
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import product
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tightrope import __version__
+from tightrope import intervals
 from tightrope import progress as _progress
 from tightrope._files import reason
 from tightrope.book import checkout as layout
-from tightrope.book import kept, networks, records, tables
+from tightrope.book import claims, kept, networks, provenance, records, results, tables
 from tightrope.book.checkout import PROFILES
 from tightrope.book.records import Stored, stored
+from tightrope.book.results import Result
+from tightrope.intervals import Estimate
 from tightrope.models import training
 
 __all__ = ["Run", "Spread", "Stored", "progress", "spread", "start", "stored"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def start(chapter: str, profile: str = "quick", seed: int = 0, device: str = "auto") -> Run:
@@ -65,7 +69,7 @@ def start(chapter: str, profile: str = "quick", seed: int = 0, device: str = "au
         raise ValueError(
             f"There is no chapter {chapter!r}: the chapters are {', '.join(known) or 'none yet'}."
         )
-    chosen = _device(device)
+    chosen = provenance.device(device)
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdecimal() and int(threads) > 0:
         torch.set_num_threads(int(threads))
@@ -103,7 +107,8 @@ def spread(values: Iterable[float]) -> Spread:
     numbers = [float(v) for v in values]
     if not numbers or not all(map(math.isfinite, numbers)):
         raise ValueError(f"spread needs at least one value, all finite, not {numbers}.")
-    return Spread(statistics.median(numbers), min(numbers), max(numbers), len(numbers))
+    s = intervals.spread(numbers)
+    return Spread(s.value, s.low, s.high, s.n)
 
 
 class Run:
@@ -120,20 +125,17 @@ class Run:
         self._began = time.monotonic()
         self._arrays: dict[str, np.ndarray] = {}
         self._calls: dict[str, int] = {}
+        self._results: dict[str, Result] = {}
+        self._printed: dict[str, float] | None = None
         self._record = {
             "chapter": chapter,
             "profile": profile,
             "device": device.type,
-            "device_name": _device_name(device),
+            "device_name": provenance.device_name(device),
             "seed": seed,
-            "versions": {
-                "python": platform.python_version(),
-                "torch": str(torch.__version__),
-                "numpy": np.__version__,
-                "tightrope": __version__,
-            },
+            "versions": provenance.versions(),
             "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            **_commit(checkout),
+            **provenance.commit(checkout),
             "key": os.environ.get("TIGHTROPE_KEY"),
             "stored_key": os.environ.get("TIGHTROPE_STORED_KEY"),
             "seconds": 0.0,
@@ -155,43 +157,151 @@ class Run:
             if not isinstance(row, tuple | list) or len(row) != len(PROFILES):
                 raise ValueError(f"sizes: {name} needs three values ({', '.join(PROFILES)}), not {row!r}.")
         sizes = tables.Sizes(table, PROFILES, self.profile)
-        self._record["sizes"] = {name: tables.shown(getattr(sizes, name)) for name in table}
+        self._record["sizes"] = {name: tables.number(getattr(sizes, name), None) for name in table}
         self._write()
         return sizes
 
     def record(
         self,
         name: str,
-        value: float | int | bool | Tensor,
+        value: float | int | bool | Tensor | Iterable[float] | Estimate,
         *,
+        over: str | None = None,
         interval: tuple[float, float] | None = None,
         n: int | None = None,
         unit: str | None = None,
         **extra: str | float | int | bool,
-    ) -> None:
-        """Keep one number under the id that claims refer to. A second value for an id replaces the first.
+    ) -> Result:
+        """Keep one number under the id that claims and `text` refer to; a second value for an id replaces the first.
 
-        interval: (low, high); n: what it was taken over. Raises ValueError for NaN, infinity, a bad id.
+        value: one number; or one a seed with over="seeds", which records their median and range; or one an image
+        with over="images", which records their median between order statistics (of truth values: their share,
+        with its exact interval); or an `Estimate` of `intervals`. Its interval, kind, n and count of censored
+        values follow; `interval`, `n` and notes in `extra` may be given.
+
+        Returns the `Result`: `float(r)`, `format(r, ".2f")`, and with its interval where it is printed. A median
+        that is itself censored is returned as "not met" and not recorded. Raises ValueError for NaN, for a single
+        infinity and for a bad id.
         """
         if not isinstance(name, str) or not records.ID.fullmatch(name):
             raise ValueError(
                 f"A quantity's id is words joined by dots, like 'table1.u1.median', not {name!r}."
             )
-        entry: dict[str, object] = {"value": _number(value, name)}
-        if interval is not None:
-            if not isinstance(interval, tuple | list) or len(interval) != 2:
-                raise ValueError(f"{name}: an interval is (low, high), not {interval!r}.")
-            bounds = [_number(bound, f"{name}'s interval") for bound in interval]
-            if bounds[0] > bounds[1]:
-                raise ValueError(f"{name}: an interval is (low, high), not {tuple(bounds)}.")
-            entry["interval"] = bounds
-        if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
-            raise ValueError(f"{name}: n is a whole number of at least 1, not {n!r}.")
-        entry |= {"n": n, "unit": unit}
-        for key, note in extra.items():
-            entry[key] = note if isinstance(note, str) else _number(note, f"{name}'s {key}")
-        self._record["quantities"][name] = {k: v for k, v in entry.items() if v is not None}
+        made = results.result(name, value, over, interval, n, unit, extra)
+        self._results[name] = made
+        if math.isfinite(made.value):
+            self._record["quantities"][name] = made.entry()
+        else:
+            self._record["quantities"].pop(name, None)
         self._write()
+        return made
+
+    def __getitem__(self, name: str) -> Result:
+        """What was recorded under an id: `run["table1.u1.median"].value`. Raises ValueError where nothing was."""
+        return results.recorded(name, self._results)
+
+    def text(self, template: str) -> results.Text:
+        """A sentence with recorded numbers set in, for the end of a cell: every `{id}` is that id's result.
+
+            run.text("It grows like N to the power {growth.network:.2f} ({growth.network.n} seeds).")
+
+        `{id}` alone gives three digits and the interval, `{id:2}` two significant digits, `{id:.1%}` and the like
+        what Python makes of it, `{id:in every seed|not in every seed}` words for a yes or no; `{id.n}`, `{id.low}`,
+        `{id.high}`, `{id.unit}` and the notes given to `record` what stands beside the number. Braces for maths are
+        doubled. Raises ValueError for what is not recorded: record it first.
+        """
+        return results.fill(template, self._results)
+
+    def table(
+        self,
+        name: str,
+        value: Callable[..., object],
+        /,
+        *,
+        over: str | None = None,
+        unit: str | None = None,
+        n: int | None = None,
+        published: bool | str = False,
+        columns: str | None = None,
+        head: str = "",
+        mark: str | None = None,
+        **axes: Mapping[str, str] | Iterable[object],
+    ) -> tables.Table:
+        """Record a number for every place of a grid, and show the grid.
+
+            run.table(
+                "table1.{space}.{q}", lambda space, q: [m[space].quantile(q) for m in margins_by_seed],
+                over="seeds", unit="ℓ2", published=True, columns="q",
+                space={"u1": "u₁", "perp": "span{u₁}⊥"}, q={"p5": "5 %", "median": "median"},
+            )
+
+        axes: what the `{names}` of the id run over, each a dictionary from the part of the id to its title, or a
+        list where both are the same; an axis that `name` does not mention is an error. value(**place) is what
+        `record` takes, with `over`, `unit` and `n`: None where there is nothing (no number is recorded and the cell
+        holds a dash), a single infinity where nothing was met (not recorded either).
+
+        columns: the axis that runs across, the others run down. Without it there is one column, "measured". head:
+        the title of the first column. mark: the column in bold, as the axis has it. published: True adds a column
+        with what the claims say was printed for an id of the row; a text such as "table1.{space}.{q}" says which id.
+        """
+        grid = {
+            axis: dict(at) if isinstance(at, Mapping) else {a: str(a) for a in at}
+            for axis, at in axes.items()
+        }
+        wanted = {field for _, field, _, _ in string.Formatter().parse(name) if field}
+        if wanted != grid.keys() or (columns is not None and columns not in grid):
+            raise ValueError(
+                f"The id {name!r} needs exactly the axes {', '.join(sorted(wanted))}, one of them for the columns."
+            )
+        across = grid.pop(columns) if columns else {None: "measured"}
+        rows = []
+        for place in (dict(zip(grid, at, strict=True)) for at in product(*grid.values())):
+            ids, cells = [], []
+            for column in across:
+                here = place | ({columns: column} if columns else {})
+                ids.append(name.format(**here))
+                cells.append(self._cell(ids[-1], value(**here), over, unit, n))
+            if published:
+                ids = ids if published is True else [published.format(**place)]
+                printed = (self._published(id) for id in ids)
+                cells.insert(0, tables.number(next((p for p in printed if p is not None), "–"), None))
+            rows.append([", ".join(grid[axis][at] for axis, at in place.items()), *cells])
+        heads = [head, *(["published"] if published else []), *across.values()]
+        marked = list(across).index(mark) + len(heads) - len(across) if mark in across and columns else None
+        return tables.Table(heads, rows, marked)
+
+    def _cell(self, name: str, value: object, over: str | None, unit: str | None, n: int | None) -> object:
+        """What a table shows of one value, recorded where there is one."""
+        if value is None:
+            return None
+        if over is None and not isinstance(value, Estimate) and value == math.inf:
+            self._results[name] = Result(math.inf, unit=unit)
+            return self._results[name]
+        return self.record(name, value, over=over, unit=unit, n=n)
+
+    def published(self, name: str) -> float:
+        """The number that the source printed for a quantity, from the claims; ValueError where it printed none."""
+        printed = self._published(name)
+        if printed is None:
+            raise ValueError(f"The claims of {self.chapter} have no published number for {name!r}.")
+        return printed
+
+    def _published(self, name: str) -> float | None:
+        if self._printed is None:
+            listed = [] if self._checkout is None else claims.load(self._checkout.book / "claims.yml")
+            self._printed = {}
+            for claim in listed:
+                numbers = claim.published if isinstance(claim.published, tuple) else (claim.published,)
+                if claim.chapter == self.chapter and len(numbers) == len(claim.quantity):
+                    pairs = zip(claim.quantity, numbers, strict=True)
+                    self._printed |= {quantity: p for quantity, p in pairs if not isinstance(p, str)}
+        return self._printed.get(name)
+
+    @property
+    def stored(self) -> Stored | None:
+        """The chapter's stored run: `run.stored["table1.u1.median"]`, `run.stored.arrays["sweeps.gap"]`; None where
+        there is none."""
+        return stored(self.chapter, self._checkout)
 
     def keep(self, name: str, **arrays: Tensor | np.ndarray | list) -> None:
         """Keep small arrays, as `name.array`, for the stored run to carry; ValueError beyond 2 MB each."""
@@ -210,20 +320,49 @@ class Run:
         """The run's record as it stands, see `records`."""
         return copy.deepcopy(self._record)
 
-    def cached(self, name: str, compute: Callable[[], T], *key_parts: object) -> T:
-        """compute()'s result. Under the executor it is kept on disk, so that a killed run goes on from it.
+    def kept(self, function: Callable[P, T]) -> Callable[P, T]:
+        """A decorator: under the executor a function's results are kept on disk, so that a killed run goes on.
 
-        It is kept for this execution alone: same code, profile, seed and device. `key_parts` and the order of
-        calls tell calls with the same name apart. Returns tensors, numbers, text, or tuples, lists,
-        dictionaries and dataclasses of these.
+            @run.kept
+            def tightened(seed): ...
+
+        They are kept for this execution alone (same code, profile, seed and device), by the function's name and
+        text, what it closes over and its arguments. So it has to take as arguments, or define in its cell, whatever
+        changes while the chapter runs, and must not draw from a generator that lives outside. Arguments and results
+        are tensors, arrays, modules (arguments only), numbers, text, or tuples, lists, dictionaries and dataclasses
+        of these; ValueError for others.
         """
+        signature = inspect.signature(function)
+        try:
+            source = inspect.getsource(function)
+        except (OSError, TypeError):
+            source = function.__qualname__
+
+        @functools.wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> T:
+            given = signature.bind(*args, **options)
+            given.apply_defaults()
+            around = tuple(cell.cell_contents for cell in function.__closure__ or ())
+            parts = (source, around, given.arguments)
+            return self._kept(function.__name__, lambda: function(*args, **options), *parts)
+
+        return call
+
+    def cached(self, name: str, compute: Callable[[], T], *key_parts: object) -> T:
+        """compute()'s result, kept as `kept` does; `key_parts` and the order of calls tell equal names apart."""
+        if not os.environ.get("TIGHTROPE_KEY"):
+            return compute()
+        call = kept.fingerprint(name, *key_parts)
+        self._calls[call] = self._calls.get(call, 0) + 1
+        return self._kept(name, compute, call, self._calls[call])
+
+    def _kept(self, name: str, compute: Callable[[], T], *parts: object) -> T:
         key = os.environ.get("TIGHTROPE_KEY")
         if not key or self._checkout is None:
             return compute()
-        call = kept.fingerprint(name, self.seed, self.profile, self.device.type, *key_parts)
-        self._calls[call] = self._calls.get(call, 0) + 1
+        call = kept.fingerprint(name, self.seed, self.profile, self.device.type, *parts)
         label = re.sub(r"\W+", "-", name)
-        path = self._checkout.build / "cells" / key / f"{label}-{call[:16]}-{self._calls[call]}.safetensors"
+        path = self._checkout.build / "cells" / key / f"{label}-{call[:20]}.pt"
         try:
             return kept.load(path)
         except kept.Miss:
@@ -236,20 +375,34 @@ class Run:
 
     def network(
         self,
-        build: Callable[..., nn.Module],
-        x: Tensor,
-        y: Tensor,
-        recipe: training.Recipe,
-        seed: int = 0,
+        build: str | Callable[[int], nn.Module],
+        x: Tensor | None = None,
+        y: Tensor | None = None,
+        recipe: training.Recipe | None = None,
+        seed: int | None = None,
         x_test: Tensor | None = None,
         y_test: Tensor | None = None,
     ) -> tuple[nn.Module, training.Log]:
         """The trained network, in eval mode on this run's device, and its training log.
 
-        build(seed) (or build()) gives the fresh network; see `training.fit` for the rest. Trained once for
-        the same structure, start, data, recipe, seed and training code, and kept: see `networks`.
+            net, log = run.network("flipped mnist lenet", seed=1)
+            net, log = run.network(lambda seed: nets.mlp(100, seed=seed), x, y, training.TABLE1, seed=0)
+
+        A name is one of the book's networks (`networks.BOOK`, with ways to see its images before it), trained at
+        this profile's size, tested on its test images; its seed is the run's unless given. Else build(seed) gives
+        the fresh network, see `training.fit` for the rest, and seed is 0 unless given. Trained once for the same
+        structure, start, data, recipe, seed and code, and kept: see `networks`.
         """
-        return networks.trained(build, x, y, recipe, seed, x_test, y_test, device=self.device, warn=self._say)
+        if isinstance(build, str):
+            plan, seed = (
+                networks.book(build, self.profile, self.device.type),
+                self.seed if seed is None else seed,
+            )
+            (x, y), (x_test, y_test) = plan.images("train", seed), plan.images("test")
+            build, recipe = plan.build, recipe or plan.recipe(len(x))
+        return networks.trained(
+            build, x, y, recipe, seed or 0, x_test, y_test, device=self.device, warn=self._say
+        )
 
     def _write(self, arrays: bool = False) -> None:
         if self._checkout is None:
@@ -274,57 +427,3 @@ class Run:
         self._record["warnings"].append(sentence)
         if not os.environ.get("TIGHTROPE_KEY"):
             warnings.warn(sentence, stacklevel=4)
-
-
-def _number(value: object, what: str) -> float | int | bool:
-    if isinstance(value, Tensor | np.generic | np.ndarray) and math.prod(value.shape) == 1:
-        value = value.item()
-    if not isinstance(value, bool | int | float):
-        raise ValueError(f"{what} must be one number, not {value!r}.")
-    if not math.isfinite(value):
-        raise ValueError(f"{what} is {value}: a censored or failed measurement is not recorded as a number.")
-    return value
-
-
-def _device(name: str) -> torch.device:
-    if not isinstance(name, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise ValueError(f"Unknown device {name!r}: use 'auto', 'cpu' or 'cuda'.")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ValueError("device='cuda', but torch sees no GPU here: use 'auto' or 'cpu'.")
-        if (device.index or 0) >= torch.cuda.device_count():
-            raise ValueError(
-                f"device={name!r}, but torch sees {torch.cuda.device_count()} GPU(s): use 'cuda'."
-            )
-        torch.backends.cudnn.allow_tf32 = False  # margins are measured in float32
-    return device
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)"
-
-
-def _commit(checkout: layout.Checkout | None) -> dict[str, object]:
-    """The commit this code is at, and whether files in git differ from it; None where git cannot say."""
-
-    def git(*words: str) -> str | None:
-        if checkout is None:
-            return None
-        try:
-            answer = subprocess.run(
-                ["git", "-C", str(checkout.root), *words], capture_output=True, text=True, timeout=10
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return answer.stdout.strip() if answer.returncode == 0 else None
-
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return {
-        "commit": git("rev-parse", "--verify", "HEAD"),
-        "dirty": None if changes is None else bool(changes),
-    }

@@ -1,12 +1,17 @@
-"""Small tables for pages: HTML that takes the page's colours and scrolls on a phone, and text elsewhere."""
+"""Numbers as a person writes them, and small tables for pages: HTML that takes the page's colours and scrolls on a
+phone, and text elsewhere. No torch.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def html(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str) -> str:
@@ -35,21 +40,26 @@ class Sizes:
         head = [p + " (this run)" * (i == self._column) for i, p in enumerate(self._profiles)]
         rows = []
         for name, row in self._table.items():
-            cells = [escape(shown(value)) for value in row]
+            cells = [escape(number(value, None)) for value in row]
             cells[self._column] = f"<strong>{cells[self._column]}</strong>"
             rows.append([f"<code>{escape(name)}</code>", *cells])
         return html(["size", *head], rows, "sizes")
 
     def __repr__(self) -> str:
         head = [f"[{p}]" if i == self._column else p for i, p in enumerate(self._profiles)]
-        return aligned([["size", *head], *([name, *map(shown, row)] for name, row in self._table.items())])
+        return aligned(
+            [
+                ["size", *head],
+                *([name, *(number(value, None) for value in row)] for name, row in self._table.items()),
+            ]
+        )
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head, the first column naming the row; numbers as `number` writes them.
+    """Rows under a head, the first column naming the row; numbers and results as `number` writes them.
 
-    `mark` is the index of a column to set in bold, such as this run's.
+    `mark` is the index of a column to set in bold, such as this run's; None is a cell without a number.
     """
 
     head: Sequence[str]
@@ -63,7 +73,7 @@ class Table:
     def _repr_html_(self) -> str:
         return html(
             [self._bold(i, escape(h)) for i, h in enumerate(self.head)],
-            [[self._bold(i, escape(number(c))) for i, c in enumerate(row)] for row in self.rows],
+            [[self._bold(i, escape(_cell(c))) for i, c in enumerate(row)] for row in self.rows],
             "numbers",
         )
 
@@ -71,7 +81,7 @@ class Table:
         return f"<strong>{text}</strong>" if column == self.mark else text
 
     def __repr__(self) -> str:
-        return aligned([list(self.head), *([number(c) for c in row] for row in self.rows)])
+        return aligned([list(self.head), *([_cell(c) for c in row] for row in self.rows)])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
@@ -80,34 +90,41 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
-def number(value: object, digits: int = 3) -> str:
-    """A number to `digits` significant ones, as a person would write it; infinity is a boundary out of reach.
+def _cell(content: object) -> str:
+    return "–" if content is None else number(content)
 
-    >>> number(12.36), number(102.04), number(5.1e-7), number(10_000), number(float("inf"))
-    ('12.4', '102', '5.10e-07', '10,000', 'not met')
+
+def number(value: object, digits: int | None = 3) -> str:
+    """A number as a person writes it, to `digits` significant ones; None: as it was set (a size, a printed value).
+
+    Yes and no for truth values, a list for a sequence, text as it is. An infinite length is a boundary not met.
+
+    >>> number(12.36), number(102.04), number(5.1e-7), number(10_000), number(math.inf), number((0.5, 3), None)
+    ('12.4', '102', '5.10·10⁻⁷', '10,000', 'not met', '0.5, 3')
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    if not math.isfinite(value):
-        return "not met" if value > 0 else "–"
-    if value and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.{digits - 1}e}"
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
-    return f"{value:,.{places}f}"
-
-
-def shown(value: object) -> str:
-    """A number, text or sequence as a reader likes to see it.
-
-    >>> shown((1_000, 0.5, 4.123456))
-    '1,000, 0.5, 4.123'
-    """
+    if math.prod(getattr(value, "shape", (2,))) == 1:  # of numpy's or torch's, which this module does without
+        value = value.item()
+    if isinstance(value, tuple | list):
+        return ", ".join(number(item, digits) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, tuple | list):
-        return ", ".join(map(shown, value))
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    if not math.isfinite(value):
+        return "not met" if value > 0 else "–"
+    shown = 6 if digits is None else digits
+    power = int(f"{value:.{shown - 1}e}".split("e")[1]) if value else 0
+    if not value or 1e-3 <= abs(value) < 1e5:
+        text = f"{value:,.{max(0, shown - 1 - power) if value else 0}f}"
+    else:
+        text = f"{value:.{shown - 1}e}"
+    if digits is None and "." in text:
+        text = re.sub(r"\.?0+(?=e|$)", "", text)
+    return raised(text)
+
+
+def raised(text: str) -> str:
+    """5e-07 as 5·10⁻⁷, for pages and terminals alike."""
+    return re.sub(r"e([+-]\d+)$", lambda e: "·10" + str(int(e[1])).translate(_RAISED), text)

@@ -1,0 +1,80 @@
+"""The book's list of networks; how they are kept is in test_runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tightrope import data, nets, training, views
+from tightrope.book import networks, runs
+from tightrope.book.checkout import PROFILES
+
+CHAPTER = "01-synthetic-margins"
+
+
+@pytest.mark.parametrize("name", networks.BOOK)
+def test_every_network_sees_its_view(name):
+    found = networks.BOOK[name]
+    view = views.view(found.view)
+    net = found.build(0, mean=view.mean, std=view.std).eval()
+    with torch.no_grad():
+        logits = net(torch.rand(1, *view.shape, generator=torch.Generator().manual_seed(0)))
+    assert logits.shape == (1, 2 if found.classes else view.classes)
+    assert networks._code(net) is not None
+
+
+def test_sizes_follow_profile_and_device():
+    sizes = [networks.book("mnist lenet", p).sizes for p in PROFILES]
+    assert [s["train"] for s in sizes] == [1_000, None, None]
+    assert [networks.book("mnist lenet", p).recipe(60_000).epochs for p in PROFILES[1:]] == [2, 6]
+    assert networks.book("mnist lenet", "paper", "cuda").recipe(60_000).epochs == 30
+    assert networks.book("mnist lenet", "quick").recipe(1_000).epochs == 30
+    assert (
+        networks.book("cifar10 resnet9", "paper", "cuda").sizes
+        == networks.book("cifar10 resnet9", "paper").sizes
+    )
+    assert networks.book("cifar10 densenet121", "paper", "cuda").sizes["epochs"] == 30
+    for profile, device in (("quick", "cuda"), ("paper", "cpu")):
+        with pytest.raises(ValueError, match="no size in the"):
+            networks.book("cifar10 densenet121", profile, device)
+
+
+def test_a_name_is_the_same_training_as_its_parts(book):
+    run = runs.start(CHAPTER, "smoke", seed=1)
+    net, log = run.network("flipped mnist lenet")
+    view = views.view("flipped mnist")
+    x, y = view.load("train", 1_000, seed=0)
+    make = lambda seed: nets.lenet(seed, mean=view.mean, std=view.std)
+    again, by_parts = run.network(make, x, y, replace(training.HMT, epochs=3), 1, *view.load("test", 200))
+    assert log == by_parts
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
+    assert len(list((book / "build" / "networks").iterdir())) == 1
+
+
+def test_two_classes_become_one_and_zero():
+    x, y = networks.book("digits cross-entropy", "smoke").images("train")
+    images, labels = data.load("mnist", "train")
+    rows = [i for i in range(len(labels)) if labels[i] in (3, 7)][:200]
+    assert torch.equal(x, images[rows])
+    assert torch.equal(y, (labels[rows] == 7).long())
+
+
+def test_copies_of_training_images_alone(monkeypatch):
+    colour = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(data, "load", lambda *given, **options: (colour, torch.arange(4)))
+    plan = networks.book("flipped cifar10 fast_resnet", "quick")
+    x, y = plan.images("train", seed=3)
+    expected = views.view("flipped cifar10").see(training.augmented(colour, torch.arange(4), 2, seed=3)[0])
+    assert torch.equal(x, expected)
+    assert y.tolist() == [0, 1, 2, 3] * 2
+    assert len(plan.images("test")[0]) == 4
+
+
+def test_unknown_names():
+    for name in ("lenet", "mnist resnet", "mnist"):
+        with pytest.raises(ValueError, match="has no network"):
+            networks.book(name, "quick")
+    with pytest.raises(ValueError, match="Unknown view"):
+        networks.book("blurred mnist lenet", "quick")

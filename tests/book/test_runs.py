@@ -19,6 +19,7 @@ from torch import nn
 from tightrope import intervals, margins, nets, training
 from tightrope.book import checkout as layout
 from tightrope.book import kept, networks, records, runs
+from tightrope.fingerprint import fingerprint
 
 CHAPTER = "01-synthetic-margins"
 RECIPE = training.Recipe(epochs=2, batch=16, lr=0.05)
@@ -414,7 +415,7 @@ def test_a_view_is_kept_without_the_rest(tmp_path):
 def test_fingerprint_is_of_content_and_type():
     x = torch.arange(6.0)
     same = [x, x.clone(), torch.arange(12.0)[:6], torch.stack([x, x], 1)[:, 0]]
-    assert len({kept.fingerprint(t) for t in same}) == 1
+    assert len({fingerprint(t) for t in same}) == 1
     others = [
         x,
         x.double(),
@@ -429,8 +430,8 @@ def test_fingerprint_is_of_content_and_type():
         False,
     ]
     others += ["0", b"0", {"a": 1}, {"a": 2}, {"b": 1}, [1, [2]], [[1], 2], RECIPE, build(0), build(1), ()]
-    assert len({kept.fingerprint(t) for t in others}) == len(others)
-    assert kept.fingerprint("ab", "c") != kept.fingerprint("a", "bc")
+    assert len({fingerprint(t) for t in others}) == len(others)
+    assert fingerprint("ab", "c") != fingerprint("a", "bc")
 
 
 # --- trained networks -------------------------------------------------------------------------------------

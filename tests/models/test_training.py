@@ -188,6 +188,32 @@ def test_divergence_is_one_sentence():
         fit(nets.mlp(6, (8, 8), 3), x, y, Recipe(lr=1e20, epochs=3))
 
 
+def test_convolutions_are_cudnn_s_and_in_float32():
+    seen = set()
+
+    class Looks(torch.nn.Module):
+        def forward(self, x):
+            flags = torch.backends.cudnn
+            if self.training:
+                seen.add((flags.enabled, flags.deterministic, flags.benchmark, flags.allow_tf32))
+            return x
+
+    before = torch.backends.cudnn.allow_tf32
+    x, y = blobs()
+    fit(torch.nn.Sequential(Looks(), nets.mlp(6, (8,), 3)), x, y, QUICK)
+    assert seen == {(True, True, False, False)}
+    assert torch.backends.cudnn.allow_tf32 is before
+
+
+def test_a_network_with_one_infinite_weight_has_diverged():
+    """A weight may blow up in the last step, after the loss was taken."""
+    x, y = blobs()
+    net = nets.mlp(6, (8,), 3)
+    net.fc2.weight.register_hook(lambda gradient: gradient * torch.tensor([[torch.inf], [1.0], [1.0]]))
+    with pytest.raises(training.Diverged, match="epoch 1"):
+        fit(net, x, y, Recipe(lr=0.05, batch=len(x), epochs=1))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -17,7 +17,8 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 
 from torch import nn
 
-from tightrope.book import code, kept
+from tightrope.book import code
+from tightrope.fingerprint import fingerprint
 
 _OURS = "tightrope"
 _HOOKS = {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}
@@ -86,7 +87,7 @@ class Behaviour:
 
     def _value(self, thing: object) -> None:
         try:
-            self.parts.append(kept.fingerprint(thing))
+            self.parts.append(fingerprint(thing))
         except ValueError as error:
             raise Unreadable(f"{thing!r}") from error
 

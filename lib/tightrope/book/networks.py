@@ -25,6 +25,7 @@ from tightrope._files import reason, replacing
 from tightrope.book import checkout as layout
 from tightrope.book import code, kept
 from tightrope.book.behaviour import Behaviour, Unreadable
+from tightrope.fingerprint import fingerprint
 from tightrope.inputs import data, views
 from tightrope.models import nets, training
 
@@ -189,18 +190,17 @@ def trained(
     code which has no name that changes with it (see `behaviour`) is trained anew each time. A cache that cannot be
     written is told to `warn` in one sentence, and training goes on without.
     """
-    for name, given in {"x": x, "y": y, "x_test": x_test, "y_test": y_test}.items():
-        if not isinstance(given, Tensor) and (given is not None or name in ("x", "y")):
-            raise ValueError(f"{name} must be a tensor, not a {type(given).__name__}.")
+    for name, part in {"x": x, "y": y, "x_test": x_test, "y_test": y_test}.items():
+        if not isinstance(part, Tensor) and (part is not None or name in ("x", "y")):
+            raise ValueError(f"{name} must be a tensor, not a {type(part).__name__}.")
+    given = x, y, seed, x_test, y_test  # the data are read for their name where they lie, not on the device
     x, y, x_test, y_test = (t if t is None else t.to(device) for t in (x, y, x_test, y_test))
     net = _fresh(build, seed, device)
     source = _code(net)
     if source is None:
         return net, training.fit(net, x, y, recipe, seed, x_test, y_test)
     versions = torch.__version__.split("+")[0].rsplit(".", 1)[0]
-    key = kept.fingerprint(
-        net, recipe, x, y, seed, x_test, y_test, source, versions, torch.device(device).type
-    )
+    key = fingerprint(net, recipe, *given, source, versions, torch.device(device).type)
     folder = _folder()
     path, checkpoint = folder / f"{key}.pt", folder / f"{key}.checkpoint"
     found = _load(path)

@@ -39,6 +39,7 @@ from tightrope.book import claims, kept, networks, provenance, records, results,
 from tightrope.book.checkout import PROFILES
 from tightrope.book.records import Stored, stored
 from tightrope.book.results import Result
+from tightrope.fingerprint import fingerprint
 from tightrope.intervals import Estimate
 from tightrope.models import training
 
@@ -352,7 +353,7 @@ class Run:
         """compute()'s result, kept as `kept` does; `key_parts` and the order of calls tell equal names apart."""
         if not os.environ.get("TIGHTROPE_KEY"):
             return compute()
-        call = kept.fingerprint(name, *key_parts)
+        call = fingerprint(name, *key_parts)
         self._calls[call] = self._calls.get(call, 0) + 1
         return self._kept(name, compute, call, self._calls[call])
 
@@ -360,7 +361,7 @@ class Run:
         key = os.environ.get("TIGHTROPE_KEY")
         if not key or self._checkout is None:
             return compute()
-        call = kept.fingerprint(name, self.seed, self.profile, self.device.type, *parts)
+        call = fingerprint(name, self.seed, self.profile, self.device.type, *parts)
         label = re.sub(r"\W+", "-", name)
         path = self._checkout.build / "cells" / key / f"{label}-{call[:20]}.pt"
         try:

@@ -15,6 +15,8 @@ from torch import Tensor
 
 Model = Callable[[Tensor], Tensor]
 
+LOOK = 3  # probes of `crossing` between two looks at who is done: a look stops a device, a probe too many costs little
+
 
 class Ends(NamedTuple):
     """What is known at the two ends of each perturbation, (R,) each: `lead` at x, `lead` and label at x + delta."""
@@ -46,7 +48,7 @@ def crossing(
     low, high = torch.zeros_like(ends.there), torch.ones_like(ends.there)
     at_low, at_high, label = ends.here.clone(), ends.there.clone(), ends.label.clone()
     there = ends.there.clone()
-    side = torch.zeros_like(label)
+    side, done = torch.zeros_like(label), torch.zeros_like(label, dtype=torch.bool)
     rows = torch.arange(len(x), device=x.device)
     for turn in range(60):
         lo, hi, f_lo, f_hi = low[rows], high[rows], at_low[rows], at_high[rows]
@@ -64,17 +66,20 @@ def crossing(
             value.abs() <= 1e-4 * ends.here[rows].abs()
         )
         past = tie | (best != origin[rows])
+        past, short = past & ~done[rows], ~past & ~done[rows]
         # The end that stays twice running counts half, or it would stay for ever.
-        at_high[rows] = torch.where(past, value, torch.where(side[rows] == -1, f_hi / 2, f_hi))
-        at_low[rows] = torch.where(past, torch.where(side[rows] == 1, f_lo / 2, f_lo), value)
-        high[rows], low[rows] = torch.where(past, t, hi), torch.where(past, lo, t)
+        at_high[rows] = torch.where(past, value, torch.where(short & (side[rows] == -1), f_hi / 2, f_hi))
+        at_low[rows] = torch.where(short, value, torch.where(past & (side[rows] == 1), f_lo / 2, f_lo))
+        high[rows], low[rows] = torch.where(past, t, hi), torch.where(short, t, lo)
         other = logits.scatter(1, origin[rows, None], -math.inf).argmax(1)
         label[rows] = torch.where(past, other, label[rows])
         there[rows] = torch.where(past, value, there[rows])
         side[rows] = torch.where(past, 1, -1)
-        rows = rows[~tie & (high[rows] - low[rows] > tolerance * high[rows])]
-        if not len(rows):
-            break
+        done[rows] |= tie | (high[rows] - low[rows] <= tolerance * high[rows])
+        if turn % LOOK == LOOK - 1:
+            rows = rows[~done[rows]]
+            if not len(rows):
+                break
     return _rows(high, x) * delta, Ends(ends.here, there, label)
 
 

@@ -9,9 +9,11 @@ direction to the boundary, and marks the rows whose boundary was never met.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -100,10 +102,9 @@ def deepfool(
     size = x[0].numel() * x.element_size() * max(rivals, len(spaces))
     blocks = x.split(max(1, BLOCK_BYTES // size))
     with frozen(model) as net:
+        rows = chunk or _chunk(net, x, rivals)
         parts = [
-            _Search(net, block, spaces, overshoot, max_steps, rivals, chunk or _chunk(x)).run(
-                refine, tight, keep
-            )
+            _Search(net, block, spaces, overshoot, max_steps, rivals, rows).run(refine, tight, keep)
             for block in blocks
         ]
     columns = [[getattr(part, field.name) for part in parts] for field in fields(Margins)]
@@ -117,8 +118,6 @@ class _Search:
     def __init__(self, net: Model, x: Tensor, spaces: list[Subspace], overshoot, max_steps, rivals, chunk):
         self.net, self.x, self.spaces = net, x, spaces
         self.scale, self.max_steps, self.chunk = 1 + overshoot, max_steps, chunk
-        # Telling the host which rows are done costs a CUDA device a stop, so there it happens less often.
-        self.looks_between = 1 if x.device.type == "cpu" else 4
         with torch.no_grad():
             logits = torch.cat([net(part) for part in x.split(chunk)])
         _check_logits(logits, len(x))
@@ -154,27 +153,24 @@ class _Search:
         for samples in torch.arange(len(self.x), device=self.x.device).split(self.chunk):
             gaps, grads = self._linearise(samples)
             for j in range(len(self.spaces)):
-                self._move(samples + j * len(self.x), [len(samples)], [j], gaps, grads)
+                self._move(samples + j * len(self.x), [j], [len(samples)], gaps, grads)
         for rows in torch.arange(len(self.r), device=self.x.device).split(self.chunk):
             self._look(rows)
 
-    # From then on a pool of rows is kept full: who is done leaves, the next in line comes in.
+    # From then on a pool of rows is kept full: who is done leaves, the next in line comes in. The host keeps the
+    # rows' numbers, and with them their subspaces: all that it asks the device, once a step, is who goes on.
     def _further_steps(self) -> None:
-        queue = self._open(torch.arange(len(self.r), device=self.x.device))
-        pool, queue = queue[: self.chunk], queue[self.chunk :]
-        total = len(self.r)
-        while len(pool):
-            spaces, sizes = self._slices(pool)
-            for _ in range(self.looks_between):
-                self._move(pool, sizes, spaces, *self._linearise(pool))
-                self._look(pool)
-            pool = self._open(pool)
+        every = torch.arange(len(self.r), device=self.x.device)
+        waiting = list(compress(range(len(every)), self._active(every).tolist()))
+        pool = []
+        while pool or waiting:
             room = self.chunk - len(pool)
-            pool, queue = torch.cat([pool, queue[:room]]), queue[room:]
-            progress.report(f"margins: {total - len(pool) - len(queue):,} of {total:,} rows")
-
-    def _open(self, rows: Tensor) -> Tensor:
-        return rows[self._active(rows)]
+            pool, waiting = pool + waiting[:room], waiting[room:]
+            rows = torch.tensor(pool, device=self.x.device)
+            self._move(rows, *self._slices(pool), *self._linearise(rows))
+            self._look(rows)
+            pool = list(compress(pool, self._active(rows).tolist()))
+            progress.report(f"margins: {len(every) - len(pool) - len(waiting):,} of {len(every):,} rows")
 
     def _active(self, rows: Tensor) -> Tensor:
         return ~(self.found[rows] | self.lost[rows]) & (self.steps[rows] < self.max_steps)
@@ -195,7 +191,7 @@ class _Search:
             grads = [torch.autograd.grad(g.sum(), at, retain_graph=k < last)[0] for k, g in enumerate(gaps)]
         return gaps.detach(), torch.stack(grads)
 
-    def _move(self, rows: Tensor, sizes: list[int], spaces: list[int], gaps: Tensor, grads: Tensor) -> None:
+    def _move(self, rows: Tensor, spaces: list[int], sizes: list[int], gaps: Tensor, grads: Tensor) -> None:
         """One step of every row that is still open, each inside its own subspace."""
         parts = zip(rows.split(sizes), spaces, gaps.split(sizes, 1), grads.split(sizes, 1), strict=True)
         for mine, j, gap, grad in parts:
@@ -223,24 +219,26 @@ class _Search:
 
     def _shorten(self, delta: Tensor, tight: int) -> None:
         """Bring the found rows of `delta` back to the boundary, in place, after `tight` steps along it."""
-        found = self.found.nonzero().squeeze(1)
-        for done, rows in enumerate(found.split(self.chunk)):
-            progress.report(f"margins: refining {done * self.chunk:,} of {len(found):,} rows")
+        found = list(compress(range(len(self.r)), self.found.tolist()))
+        for done in range(0, len(found), self.chunk):
+            progress.report(f"margins: refining {done:,} of {len(found):,} rows")
+            mine = found[done : done + self.chunk]
+            rows = torch.tensor(mine, device=self.x.device)
             sample = rows % len(self.x)
-            x, origin, mine = self.x[sample], self.origin[sample], delta[rows]
+            x, origin, part = self.x[sample], self.origin[sample], delta[rows]
             ends = crossing.Ends(self.lead_here[sample], self.lead_there[rows], self.label[rows])
-            mine, ends = crossing.crossing(self.net, x, mine, origin, ends, guess=1 / self.scale)
+            part, ends = crossing.crossing(self.net, x, part, origin, ends, guess=1 / self.scale)
             if tight:
-                spaces, sizes = self._slices(rows)
+                spaces, sizes = self._slices(mine)
                 project = partial(_project, [self.spaces[j] for j in spaces], sizes)
-                mine, ends = crossing.shorten(self.net, x, mine, origin, ends, project, tight)
-                mine, ends = crossing.crossing(self.net, x, mine, origin, ends)
-            delta[rows], self.label[rows] = mine, ends.label
+                part, ends = crossing.shorten(self.net, x, part, origin, ends, project, tight)
+                part, ends = crossing.crossing(self.net, x, part, origin, ends)
+            delta[rows], self.label[rows] = part, ends.label
 
-    def _slices(self, rows: Tensor) -> tuple[list[int], list[int]]:
+    def _slices(self, rows: list[int]) -> tuple[list[int], list[int]]:
         """The subspaces of rows in ascending order, and how many rows lie in each."""
-        spaces, sizes = (rows // len(self.x)).unique_consecutive(return_counts=True)
-        return spaces.tolist(), sizes.tolist()
+        sizes = Counter(row // len(self.x) for row in rows)
+        return list(sizes), list(sizes.values())
 
 
 def _project(spaces: list[Subspace], sizes: list[int], vectors: Tensor) -> Tensor:
@@ -264,10 +262,43 @@ def _nearest(space: Subspace, gaps: Tensor, grads: Tensor) -> tuple[Tensor, Tens
     return space.lift(c[k, pick] * torch.where(ok, size, 0)[:, None]), ok
 
 
-def _chunk(x: Tensor) -> int:
-    # On a CPU what counts is that a chunk's activations stay in cache, on a GPU that they fill it.
-    numbers, most = (2**18, 256) if x.device.type == "cpu" else (2**23, 8192)
-    return max(8, min(most, numbers // x[0].numel()))
+def chunk_rows(x: Tensor, row_bytes: int = 0, free: int | None = None) -> int:
+    """How many rows of x (N, *shape) one pass takes.
+
+    On a CPU (`free` None) what counts is that a chunk's activations stay in cache; on a GPU with `free` bytes that
+    rows of `row_bytes` each fill half of it.
+    """
+    if free is None:
+        return max(8, min(256, 2**18 // x[0].numel()))
+    return max(1, min(8192, free // (2 * row_bytes)))
+
+
+def _chunk(net: Model, x: Tensor, rivals: int) -> int:
+    if x.device.type != "cuda":
+        return chunk_rows(x)
+    free = torch.cuda.mem_get_info(x.device)[0]
+    free += torch.cuda.memory_reserved(x.device) - torch.cuda.memory_allocated(x.device)
+    return chunk_rows(x, row_bytes(net, x[:1], rivals), free)
+
+
+def row_bytes(net: Model, x: Tensor, rivals: int) -> int:
+    """What one row like x (1, *shape) takes while it is linearised: what autograd keeps of the forward pass, as much
+    again for the backward pass, and a gradient a rival."""
+
+    def kept(x: Tensor) -> int:
+        sizes: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            net(x.detach().requires_grad_())
+        return sum(sizes.values())
+
+    # The second row's share: weights are kept too, but not once a row.
+    return 2 * (kept(torch.cat([x, x])) - kept(x)) + (rivals + 4) * x.numel() * x.element_size()
 
 
 def _check(

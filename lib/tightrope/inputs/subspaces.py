@@ -170,30 +170,32 @@ class _Coefficients(Subspace):
     def __init__(self, shape: Sequence[int], keep: Tensor, name: str):
         super().__init__(shape, shape[0] * int(keep.sum()), name)
         self._keep = keep
+        # By numbers: a mask would have the device wait for its count.
+        self._at = _Cast(keep.flatten().nonzero().squeeze(1))
 
     def complement(self) -> Subspace:
         return _Coefficients(self.shape, ~self._keep, f"({self.name})⊥")
 
     def _down(self, x: Tensor) -> Tensor:
-        return dct2(x)[..., self._keep.to(x.device)].flatten(1)
+        return dct2(x).flatten(2)[..., self._at.like(x)].flatten(1)
 
     def _up(self, c: Tensor) -> Tensor:
         spectrum = c.new_zeros(len(c), *self.shape)
-        spectrum[..., self._keep.to(c.device)] = c.reshape(len(c), self.shape[0], -1)
+        spectrum.flatten(2)[..., self._at.like(c)] = c.reshape(len(c), self.shape[0], -1)
         return idct2(spectrum)
 
 
 class _Cast:
-    """An exact float64 matrix and its copies in the precision and on the device of what it meets."""
+    """An exact float64 matrix, or indices, and copies in the precision and on the device of what it meets."""
 
     def __init__(self, exact: Tensor):
-        self.exact = exact.to("cpu", torch.float64)
+        self.exact = exact.to("cpu", torch.float64 if exact.is_floating_point() else exact.dtype)
         self._copies: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def like(self, x: Tensor) -> Tensor:
-        key = (x.dtype, x.device)
+        key = (x.dtype if self.exact.is_floating_point() else self.exact.dtype, x.device)
         if key not in self._copies:
-            self._copies[key] = self.exact.to(x.device, x.dtype)
+            self._copies[key] = self.exact.to(key[1], key[0])
         return self._copies[key]
 
 

@@ -5,13 +5,14 @@ The whole data set is one tensor on one device; batches are drawn by a seeded ge
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import io
+import math
 import os
 import pickle
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from tightrope import progress, seeds
 from tightrope._files import reason, replacing
+from tightrope.fingerprint import fingerprint
 from tightrope.models import pair_losses
 
 OBJECTIVES = {
@@ -142,7 +144,8 @@ def fit(
     keep = None
     if checkpoint is not None:
         keep = Path(checkpoint)
-        state.restore(keep, _fingerprint(net, recipe, seed, x, y, x_test, y_test))
+        whole = (net, recipe, seed, x, y, x_test, y_test, x.device.type, torch.__version__)
+        state.restore(keep, fingerprint(*whole))
 
     batches = -(-len(x) // recipe.batch)
     remaining = range(0 if state.stopped else recipe.epochs - state.epochs)
@@ -150,7 +153,7 @@ def fit(
         net.train()
         order = torch.randperm(len(x), generator=generator, device=x.device)
         total = torch.zeros((), device=x.device)
-        with torch.enable_grad(), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+        with torch.enable_grad(), _same_every_time():
             for i in progress.track(range(batches), "batch"):
                 rows = order[i * recipe.batch : (i + 1) * recipe.batch]
                 rate = recipe.rate((state.epochs + (i + 1) / batches) / recipe.epochs)
@@ -166,9 +169,11 @@ def fit(
                 optimizer.step()
                 total += loss.detach().float() * len(rows)
         net.eval()
-        state.loss.append(total.item() / len(x))  # the epoch's one wait for the device
-        # A last step may blow up weights whose loss was still a number.
-        if not (total.isfinite() and all(p.isfinite().all() for p in weights)):
+        # The epoch's one wait for the device. A last step may blow up weights whose loss was still a number.
+        largest = nn.utils.get_total_norm([p.detach() for p in weights], math.inf)
+        loss_sum, largest_weight = torch.stack([total.to(largest.dtype), largest]).tolist()
+        state.loss.append(loss_sum / len(x))
+        if not (math.isfinite(loss_sum) and math.isfinite(largest_weight)):
             raise Diverged(
                 f"Training diverged in epoch {state.epochs} (loss {state.loss[-1]}): use a smaller learning "
                 f"rate than {recipe.lr:g} or clip the gradients."
@@ -278,6 +283,13 @@ class _State:
         return True
 
 
+def _same_every_time() -> contextlib.AbstractContextManager:
+    """cuDNN as it is, but with algorithms that give the same numbers in every call, and convolutions in float32."""
+    # What is not named here is switched: `enabled` off, TF32 on.
+    on = torch.backends.cudnn.enabled
+    return torch.backends.cudnn.flags(enabled=on, benchmark=False, deterministic=True, allow_tf32=False)
+
+
 def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adam":
         return torch.optim.Adam(weights, lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -314,15 +326,3 @@ def _check(net: nn.Module, x: Tensor, y: Tensor, what: str) -> None:
         raise ValueError(
             f"The {what} labels go from {low} to {high}, but the network's from 0 to {logits.shape[1] - 1}."
         )
-
-
-def _fingerprint(net: nn.Module, recipe: Recipe, seed: int, *data: Tensor | None) -> str:
-    """Names a training by all that decides its result: a checkpoint of another one must not be taken up."""
-    digest = hashlib.sha256(repr((sorted(asdict(recipe).items()), seed, torch.__version__)).encode())
-    for tensor in [*net.state_dict().values(), *data]:
-        if tensor is None:
-            digest.update(b"none")
-            continue
-        digest.update(repr((tuple(tensor.shape), tensor.dtype, tensor.device.type)).encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

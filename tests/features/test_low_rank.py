@@ -84,6 +84,7 @@ def test_many_points_cost_few_pairs():
     assert plane.margin >= 0.5
     assert ((x @ plane.w + plane.b) >= 1 - 1e-9).all()
     assert ((y @ plane.w + plane.b) <= -1 + 1e-9).all()
+    assert low_rank.affine_offsets(x, y)[0].shape == (0, 20)  # nor a matrix of all points by all points
 
 
 def test_theorem_1_holds_and_is_met():
@@ -138,8 +139,11 @@ def test_feature_ranks_of_known_sets():
     assert low_rank.feature_rank(torch.zeros(5, 3)).rank == 0
 
 
-def test_radii():
-    x, y = torch.tensor([[0.0, 0], [3, 4]]), torch.tensor([[1.0, 1]])
+@pytest.mark.parametrize("block", [1, 5, 2**22])
+def test_radii(block, monkeypatch):
+    """The pair farthest apart lies in different blocks of rows; a class of one point has no extent."""
+    monkeypatch.setattr(low_rank, "BLOCK", block)
+    x, y = torch.tensor([[0.0, 0], [1, 1], [0, 1], [1, 2], [3, 4]]), torch.tensor([[1.0, 1]])
     assert low_rank.radii(x, y) == (5.0, 0.0)
 
 

@@ -6,12 +6,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tightrope import nets, pair_losses, training
 
 scores = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=12).map(
     lambda v: torch.tensor(v, dtype=torch.float64)
 )
+
+
+class Largest(TorchDispatchMode):
+    """The numbers in the largest tensor that the block made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.numel = max(self.numel, *(t.numel() for t in tree_leaves(out) if isinstance(t, torch.Tensor)), 0)
+        return out
 
 
 def looped(loss, a, b):
@@ -29,7 +42,34 @@ def test_the_squared_loss_is_the_double_sum(a, b, gap):
 @given(scores, scores)
 def test_the_logistic_loss_is_the_double_sum(a, b):
     exact = looped(lambda d: math.log1p(math.exp(-d)) if d > 0 else -d + math.log1p(math.exp(d)), a, b)
-    assert pair_losses.logistic_pairs(a, b).item() == pytest.approx(exact, rel=1e-7, abs=1e-9)
+    assert pair_losses.logistic_pairs(a, b).item() == pytest.approx(exact, rel=1e-12, abs=1e-300)
+
+
+@pytest.mark.parametrize("block", [1, 50, 2**20])
+def test_the_logistic_loss_in_blocks_is_the_whole_matrix_with_its_gradient(block, monkeypatch):
+    """Blocks of less than a row, of a part of the rows, of everything; and nothing larger is ever made."""
+    monkeypatch.setattr(pair_losses, "BLOCK", block)
+    g = torch.Generator().manual_seed(0)
+    a, b = (8 * torch.randn(n, generator=g, dtype=torch.float64) for n in (30, 20))
+    for t in (a, b):
+        t.requires_grad_()
+    with Largest() as largest:
+        value = pair_losses.logistic_pairs(a, b)
+        fast = torch.autograd.grad(3 * value, (a, b))
+    assert largest.numel <= max(min(block, 600), 30)
+    whole = torch.logaddexp(b - a[:, None], torch.zeros((), dtype=a.dtype)).mean()
+    torch.testing.assert_close(value, whole, rtol=1e-13, atol=0)
+    torch.testing.assert_close(fast, torch.autograd.grad(3 * whole, (a, b)), rtol=1e-13, atol=0)
+    assert torch.autograd.gradcheck(pair_losses.logistic_pairs, (a, b))
+    with pytest.raises(RuntimeError, match="differentiable once"):
+        torch.autograd.grad(pair_losses.logistic_pairs(a, b), a, create_graph=True)
+
+
+def test_one_side_alone_can_be_learned():
+    a, b = torch.randn(7, requires_grad=True), torch.randn(5)
+    pair_losses.logistic_pairs(a, b).backward()
+    assert (a.grad < 0).all()
+    assert not pair_losses.logistic_pairs(a.detach(), b).requires_grad
 
 
 def test_large_offsets_do_not_cancel():

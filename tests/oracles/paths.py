@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import jacrev
 
+from tightrope.paths.quadrature import interval, moments
 from tightrope.paths.trajectory import ACTIVATIONS, layers
 
 
@@ -64,4 +65,23 @@ def integral(
                 for point, moves in ((left, moving[0]), (right, moving[1]))
             ]
             total += (b - a) * p / 2 * (j[0] @ j[1].T)
+    return total
+
+
+def moving_gram(path, left: Tensor, right: Tensor) -> Tensor:
+    """The trace kernel of two moving points (Q1, Q2), summed over all steps: every pair and hidden unit by itself."""
+    total = torch.zeros(len(left), len(right), dtype=path.x.dtype)
+    for s in range(path.steps):
+        (w, b), (last, _) = path.trajectory.layers(s)
+        (w1, b1), (after, _) = path.trajectory.layers(s + 1)
+        z, z2 = left @ w.T + b, right @ w.T + b
+        dz, dz2 = left @ w1.T + b1 - z, right @ w1.T + b1 - z2
+        (lo1, hi1), (lo2, hi2) = interval(z, z + dz), interval(z2, z2 + dz2)
+        lo = torch.maximum(lo1[:, None], lo2)
+        m0, m1, m2 = moments(lo, torch.maximum(torch.minimum(hi1[:, None], hi2), lo))
+        z, dz, moved = z[:, None], dz[:, None], after - last
+        relu = m0 * z * z2 + m1 * (z * dz2 + dz * z2) + m2 * dz * dz2
+        squares, cross, ends = ((u * v).sum(0) for u, v in ((last, last), (last, moved), (moved, moved)))
+        back = m0 * squares + 2 * m1 * cross + m2 * ends
+        total += (left @ right.T + 1) * back.sum(2) / len(last) + relu.sum(2) + 1
     return total

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.oracles.paths import integral, jacobian, kinks, points
+from tests.oracles.paths import integral, jacobian, kinks, moving_gram, points
 
 from tightrope import data, path_kernel
 from tightrope.paths import quadrature
@@ -102,6 +102,20 @@ def test_every_entry_is_autograds_product_integrated(shift):
             assert torch.allclose(path.diagonal(xq, where)[q], block.trace() / 2, rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize(("lr", "zero_last"), [(1.0, True), (3.0, False)])
+def test_two_moving_points_as_products_are_the_sum_over_pairs_and_units(lr, zero_last):
+    x, y = DIGITS[0][:80], DIGITS[1][:80]
+    path = path_kernel.train(x, y, hidden=20, steps=12, lr=lr, zero_last=zero_last)
+    xq = QUERIES[:30].flatten(1).to(path.x)
+    w = [path.trajectory.layers(s)[0] for s in range(13)]
+    on = torch.stack([path.x @ weight.T + bias > 0 for weight, bias in w])
+    assert (on[1:] != on[:-1]).sum(1).max() > 1  # a unit crosses its kink for two points in the same step
+    for left in (xq, path.x):
+        exact = moving_gram(path, left, path.x)
+        fast = path.gram(left, where=("moving", "moving"))
+        assert (fast - exact).abs().max() <= 1e-13 * exact.abs().max()
+
+
 def test_entries_along_a_real_training():
     path, xq = small()
     w, sizes = path.trajectory.states, path.trajectory.sizes
@@ -191,7 +205,7 @@ def test_definition_14_3_is_a_kernel_and_the_continuous_one_is_not_symmetric():
     joint = torch.cat(
         [torch.cat([start, cross.T], 1), torch.cat([cross, path.gram(xq, xq, ("moving", "moving"))], 1)]
     )
-    assert torch.equal(joint, joint.T)
+    assert torch.allclose(joint, joint.T, rtol=1e-14, atol=0)
     values = torch.linalg.eigvalsh(joint)
     assert values.min() > -1e-12 * values.max()
     free = path.gram(path.x, path.x)

@@ -28,6 +28,8 @@ __all__ = [
     "theorem1",
 ]
 
+BLOCK = 2**22  # distances computed at once
+
 
 @dataclass(frozen=True)
 class Hyperplane:
@@ -133,7 +135,8 @@ def affine_offsets(x: Tensor, y: Tensor, rtol: float = 1e-9) -> tuple[Tensor, Te
     x, y = _points(x, y)
     points = torch.cat([x, y])
     centre = points.mean(0)
-    _, s, v = torch.linalg.svd(points - centre, full_matrices=True)
+    triangle = torch.linalg.qr(points - centre, mode="r").R  # of the points' own SVD u would be (I + J)²
+    _, s, v = torch.linalg.svd(triangle, full_matrices=True)
     used = int((s > rtol * s[0]).sum())
     r = v[used:]
     return r, r @ centre
@@ -159,8 +162,10 @@ def corollary1(plane: Hyperplane, deltas: Tensor, *, printed: bool = False) -> f
 
 def radii(x: Tensor, y: Tensor) -> tuple[float, float]:
     """Theorem 3's R_x and R_y: the largest distance between two points of each class."""
-    x, y = _points(x, y)
-    return float(torch.cdist(x, x).max()), float(torch.cdist(y, y).max())
+    return tuple(
+        max(float(torch.cdist(rows, points).max()) for rows in points.split(max(1, BLOCK // len(points))))
+        for points in _points(x, y)
+    )
 
 
 @dataclass(frozen=True)

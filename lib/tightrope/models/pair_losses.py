@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid
 
 __all__ = [
     "TradeOff",
@@ -26,10 +26,42 @@ __all__ = [
 ]
 
 
+BLOCK = 2**20  # pairs formed at once
+
+
 def logistic_pairs(a: Tensor, b: Tensor) -> Tensor:
-    """(2) and (6): the mean of log(1 + exp(−(a_i − b_j))) over all pairs. All |I|·|J| differences are formed."""
+    """(2) and (6): the mean of log(1 + exp(−(a_i − b_j))) over all pairs, in O(|I| + |J|) memory.
+
+    Every pair is formed, a block of them at a time, and its derivative with it. Raises RuntimeError where a
+    gradient is to be differentiated again.
+    """
     _check(a, b)
-    return softplus(b - a[:, None]).mean()
+    return _LogisticPairs.apply(a, b)
+
+
+class _LogisticPairs(torch.autograd.Function):
+    """The derivatives by a_i and b_j are −1 and +1 times the mean of σ(b_j − a_i) over what is paired with them."""
+
+    @staticmethod
+    def forward(ctx, a: Tensor, b: Tensor) -> Tensor:
+        total, at_a, at_b = a.new_zeros(()), torch.empty_like(a), torch.zeros_like(b)
+        rows = max(1, BLOCK // len(b))
+        for part, slopes in zip(a.split(rows), at_a.split(rows), strict=True):
+            gaps = part[:, None] - b
+            total -= logsigmoid(gaps).sum()
+            sigma = gaps.neg_().sigmoid_()
+            slopes.copy_(sigma.sum(1))
+            at_b += sigma.sum(0)
+        pairs = len(a) * len(b)
+        ctx.save_for_backward(at_a / -pairs, at_b / pairs)
+        return total / pairs
+
+    @staticmethod
+    def backward(ctx, by: Tensor) -> tuple[Tensor, Tensor]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("The logistic loss over pairs is differentiable once: leave out create_graph.")
+        at_a, at_b = ctx.saved_tensors
+        return by * at_a, by * at_b
 
 
 def squared_pairs(a: Tensor, b: Tensor, gap: float = 1.0) -> Tensor:

@@ -192,7 +192,7 @@ class Path(Trained):
                 squares, cross = last.square().sum(0), ((after - last) * last).sum(0)
                 relu = means.relu @ z2.relu().T
                 back = (means.on * squares + means.late * cross) @ (z2 > 0).to(z.dtype).T
-            total += inner * back / k + relu + 1
+            total += relu.addcmul_(inner, back, value=1 / k).add_(1)
         return self._finite(total)
 
     def _lines(
@@ -251,8 +251,8 @@ class Path(Trained):
         return out
 
 
-def _quadratic(last: Tensor, moved: Tensor, m: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """∫ Σ_k (W₂ + t ΔW₂)²_{k,h} over the interval whose moments are m (…, H)."""
+def _quadratic(last: Tensor, moved: Tensor, m: Sequence[Tensor | float]) -> Tensor:
+    """∫ Σ_k (W₂ + t ΔW₂)²_{k,h} over the interval whose moments are m (…, H), or numbers; or of one unit, (K,)."""
     squares, cross, ends = ((u * v).sum(0) for u, v in ((last, last), (last, moved), (moved, moved)))
     return m[0] * squares + 2 * m[1] * cross + m[2] * ends
 
@@ -260,15 +260,48 @@ def _quadratic(last: Tensor, moved: Tensor, m: tuple[Tensor, Tensor, Tensor]) ->
 def _both_moving(
     z: Tensor, end: Tensor, z2: Tensor, end2: Tensor, last: Tensor, moved: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """∫ relu·relu and ∫ tr ∂f/∂z ∂f/∂z'ᵀ (Q1, Q2) for two moving points, in parts of the queries."""
-    lo2, hi2 = interval(z2, end2)
-    dz2, parts = end2 - z2, []
-    rows = max(1, BLOCK // (8 * max(1, z2.numel())))
-    for z1, end1 in zip(z.split(rows), end.split(rows), strict=True):
-        lo1, hi1 = interval(z1, end1)
-        lo = torch.maximum(lo1[:, None], lo2)
-        m = moments(lo, torch.maximum(torch.minimum(hi1[:, None], hi2), lo))
-        dz1 = (end1 - z1)[:, None]
-        relu = m[0] * z1[:, None] * z2 + m[1] * (z1[:, None] * dz2 + dz1 * z2) + m[2] * dz1 * dz2
-        parts.append((relu.sum(2), _quadratic(last, moved, m).sum(2)))
-    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+    """∫ relu·relu and ∫ tr ∂f/∂z ∂f/∂z'ᵀ (Q1, Q2) for two moving points.
+
+    A unit that stays on its side of the kink is affine in t, and the integral of a product with an affine function
+    sees only the other factor's projection onto those: one product of matrices for all units. Where a unit crosses
+    for both points their projections miss something, which is added pair by pair.
+    """
+    (relu1, back1), (relu2, back2) = (_projected(*ends, last, moved) for ends in ((z, end), (z2, end2)))
+    relu, back = relu1.flatten(1) @ relu2.flatten(1).T, back1 @ back2.T
+    for h, (rows, j) in enumerate(zip(_crossing(z, end), _crossing(z2, end2), strict=True)):
+        if not len(j):
+            continue
+        for i in rows.split(max(1, BLOCK // (8 * len(j)))):
+            both, on = _both_crossing(z[i, h], end[i, h], z2[j, h], end2[j, h], last[:, h], moved[:, h])
+            relu[i[:, None], j] += both - relu1[i, h] @ relu2[j, h].T
+            back[i[:, None], j] += on - torch.outer(back1[i, h], back2[j, h])
+    return relu, back
+
+
+def _projected(z: Tensor, end: Tensor, last: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+    """relu along a step in the orthonormal basis 1, √3 (2t − 1) of the affine functions (Q, H, 2), and whether the unit
+    is on projected onto the constants, in the measure Σ_k (W₂ + t ΔW₂)²_{k,h} dt (Q, H)."""
+    m, dz = moments(*interval(z, end)), end - z
+    mean, first = m[0] * z + m[1] * dz, m[1] * z + m[2] * dz
+    length = _quadratic(last, moved, (1, 1 / 2, 1 / 3)).sqrt()
+    tiny = torch.finfo(z.dtype).tiny  # a unit without weights in the last layer is 0 / 0
+    on = _quadratic(last, moved, m) / length.clamp_min(tiny)
+    return torch.stack([mean, 3**0.5 * (2 * first - mean)], 2), on
+
+
+def _crossing(z: Tensor, end: Tensor) -> tuple[Tensor, ...]:
+    """For each hidden unit the points at which it crosses its kink."""
+    crosses = (z > 0) != (end > 0)
+    return crosses.T.nonzero()[:, 1].split(crosses.sum(0).tolist())
+
+
+def _both_crossing(
+    z: Tensor, end: Tensor, z2: Tensor, end2: Tensor, last: Tensor, moved: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The two integrals of one hidden unit (Q1, Q2), over the times at which both points have it on."""
+    (lo1, hi1), (lo2, hi2) = interval(z, end), interval(z2, end2)
+    z, dz, dz2 = z[:, None], (end - z)[:, None], end2 - z2
+    lo = torch.maximum(lo1[:, None], lo2)
+    m = moments(lo, torch.maximum(torch.minimum(hi1[:, None], hi2), lo))
+    relu = m[0] * z * z2 + m[1] * (z * dz2 + dz * z2) + m[2] * dz * dz2
+    return relu, _quadratic(last, moved, m)

@@ -6,7 +6,7 @@ and all subspaces at once; then it does what the published code leaves out: it g
 direction to the boundary, and marks the rows whose boundary was never met.
 
 Where the gradient is not unique (inputs of a max-pool that tie, as on a black background), rounding picks one,
-and two right kernels may part: on digits about 1 % of rows.
+and two right kernels may part: on digits one to three rows in a hundred.
 """
 
 from __future__ import annotations

@@ -11,12 +11,13 @@ CHAPTERS ?=
 # Only plain pip: it reads the same configuration files on every machine, wheels for this machine's torch included.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help book test bench sync clean
+.PHONY: help book test test-anywhere bench sync clean
 
 help:
 	@echo 'make book     execute what changed, build the site'
 	@echo '                PROFILE=smoke|quick|paper  CHAPTERS="01 05"  DEVICE=cpu|cuda  SEED=0  PYTHON=python3.12'
 	@echo 'make test     unit tests, every chapter in smoke, the built pages, pairs, style'
+	@echo 'make test-anywhere   the unit tests as other processors would run them: 12 configurations, up to 25 minutes'
 	@echo 'make bench    the margins against other libraries, single thread'
 	@echo 'make sync     make each notebook from its text, unless it holds words of its own'
 	@echo 'make clean    delete what was executed and built (the networks and $(VENV) stay)'
@@ -29,6 +30,9 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --doctest-modules lib/tightrope
 	$(BIN)/python -m pytest
+
+test-anywhere: $(VENV)/test.stamp
+	@$(BIN)/python tests/anywhere.py
 
 bench: $(VENV)/test.stamp
 	@$(PIP) --no-deps adv-lib==0.2.8
@@ -53,7 +57,7 @@ $(VENV)/test.stamp: pyproject.toml | $(BIN)/python
 	@touch $(VENV)/book.stamp $@
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo 'The book needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
+	  { echo 'The book needs Python 3.11 to 3.14: make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo 'Python could not make a virtual environment; on Debian: apt-get install python3-venv'; exit 1; }

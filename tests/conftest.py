@@ -1,4 +1,8 @@
-"""What holds for every test: one thread, no network, no environment of the user's, nothing global left changed."""
+"""What holds for every test: no network, no environment of the user's, nothing global left changed.
+
+Tests run in one thread, or as many as OMP_NUM_THREADS says. TIGHTROPE_TEST_SEED is added to every seed that the library
+draws from, networks and subspaces included: what a test states holds for any of them.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,22 @@ import numpy as np
 import pytest
 import torch
 
-from tightrope import _files
+from tightrope import _files, seeds
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
+SHIFT = int(os.environ.get("TIGHTROPE_TEST_SEED", "0"))
 GIVEN_DATA = os.environ.get("TIGHTROPE_DATA")  # where the full data sets lie, on a machine that has them
+
+_drawn = seeds.generator
+
+
+def _shifted(seed, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    return _drawn(seed + SHIFT if type(seed) is int and seed >= 0 else seed, purpose, device)
+
+
+# Before any test module is imported: some draw their samples there.
+seeds.generator = _shifted
 
 CHAPTER_TEXT = """---
 jupytext:
@@ -69,7 +84,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind():
-    torch.manual_seed(0)
+    torch.manual_seed(SHIFT)
     before = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
     yield
     assert (torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()) == before

@@ -1,5 +1,10 @@
-"""Margins: exact where a closed form exists, the published loop's own numbers where it does not."""
+"""Margins: exact where a closed form exists, the published loop's own numbers where it does not.
 
+The loop's numbers are one processor's where a gradient is not unique (a flat background ties every max-pool) or where
+rounding decides on which side of a kink a step lands. So digits get noise, and agreement is asked for in float64.
+"""
+
+import copy
 import math
 from dataclasses import replace
 
@@ -10,13 +15,14 @@ from hypothesis import strategies as st
 from tests.oracles.margins import affine_margins, subspace_deepfool
 from torch import nn
 
-from tightrope import data, margins, nets, spectra, synthetic, training
+from tightrope import data, margins, nets, seeds, spectra, synthetic, training
 
 IMAGE = (1, 28, 28)
+SAME = 1e-6  # float64's 1e-16, magnified by every step, and far below what another direction would give
 
 
 def affine(inputs, classes, dtype=torch.float32, seed=0):
-    g = torch.Generator().manual_seed(seed)
+    g = seeds.generator(seed, "weights")
     net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))
     with torch.no_grad():
         for p in net.parameters():
@@ -34,9 +40,14 @@ def basis(space, dtype=torch.float32):
     return space.basis(dtype=dtype).flatten(1).T
 
 
+def noisy(x):
+    return 0.9 * x + 0.1 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0))
+
+
 @pytest.fixture(scope="module")
 def lenet():
     x, y = data.load("mnist", "train", n=6_000, seed=0)
+    x = noisy(x)
     net = nets.lenet(seed=0)
     training.fit(net, x, y, replace(training.HMT, epochs=3))
     return net
@@ -44,8 +55,9 @@ def lenet():
 
 @pytest.fixture(scope="module")
 def digits(lenet):
-    """Sixteen test digits, four of them misclassified."""
+    """Sixteen test digits on noise, four of them misclassified."""
     x, y = data.load("mnist", "test")
+    x = noisy(x)
     wrong = lenet(x).argmax(1) != y
     assert 0.9 < 1 - wrong.double().mean() < 1
     return torch.cat([x[wrong][:4], x[~wrong][:12]])
@@ -71,18 +83,30 @@ def tight(lenet, digits):
 
 
 @pytest.fixture(scope="module")
-def looped(lenet, digits):
-    """The loop's (perturbation, steps, label), [space][image]."""
-    return [
-        [subspace_deepfool(lenet, image[None], None if s.dim == 784 else basis(s)) for image in digits]
-        for s in SPACES
-    ]
+def double(lenet, digits):
+    """The network and the digits in float64."""
+    return copy.deepcopy(lenet).double(), digits.double()
+
+
+@pytest.fixture(scope="module")
+def exact(double):
+    """What `measured` holds, in float64."""
+    return margins.deepfool(*double, SPACES, keep=True)
+
+
+@pytest.fixture(scope="module")
+def looped(double):
+    """The loop's (perturbation, steps, label) for the first eight digits, [space][image]."""
+    net, x = double
+    bases = [None if s.dim == 784 else basis(s, torch.float64) for s in SPACES]
+    return [[subspace_deepfool(net, image[None], q) for image in x[:8]] for q in bases]
 
 
 # --- an affine classifier -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+# 784 products are summed in one order or another: 784 · 2⁻²⁴ ≈ 5e-5.
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 5e-5), (torch.float64, 1e-10)])
 def test_affine_margins_are_exact_in_every_kind_of_subspace(dtype, tolerance):
     net = affine(784, 10, dtype)
     x = torch.rand(60, *IMAGE, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
@@ -136,13 +160,21 @@ def test_the_label_reached_is_the_nearest_rival():
 # --- a trained LeNet -----------------------------------------------------------------------------------
 
 
-def test_every_row_is_the_published_loops(measured, looped):
+def test_every_row_is_the_published_loops(exact, looped):
+    assert exact.norm.dtype == torch.float64
     for j in range(len(SPACES)):
         for i, (delta, steps, label) in enumerate(looped[j]):
-            assert measured.raw[i, j].item() == pytest.approx(delta.norm().item(), rel=1e-4)
-            assert measured.steps[i, j].item() == steps
-            assert measured.found[i, j].item() == (label != measured.origin[i].item())
-    assert measured.found.all()
+            assert exact.raw[i, j].item() == pytest.approx(delta.norm().item(), rel=SAME)
+            assert exact.steps[i, j].item() == steps
+            assert exact.found[i, j].item() == (label != exact.origin[i].item())
+    assert exact.found.all()
+
+
+def test_rounding_parts_few_rows(measured, exact):
+    """In float32 a step may land on the other side of a kink, and that row goes its own way."""
+    assert torch.equal(measured.found, exact.found)
+    apart = (measured.raw / exact.raw - 1).abs() > 1e-3
+    assert apart.double().mean() < 0.1
 
 
 @pytest.mark.parametrize("which", ["measured", "tight"])
@@ -161,11 +193,11 @@ def test_refined_margins_lie_on_the_boundary(lenet, digits, which, request):
         assert torch.equal(before, m.origin)
 
 
-def test_refined_perturbations_have_the_loops_direction(measured, looped):
+def test_refined_perturbations_have_the_loops_direction(exact, looped):
     for j in range(len(SPACES)):
         loop = torch.cat([delta for delta, _, _ in looped[j]])
-        cosine = nn.functional.cosine_similarity(measured.delta[:, j].flatten(1), loop.flatten(1))
-        assert cosine.min() > 1 - 1e-5
+        cosine = nn.functional.cosine_similarity(exact.delta[:8, j].flatten(1), loop.flatten(1))
+        assert cosine.min() > 1 - SAME
 
 
 def test_tight_margins_are_shorter_everywhere_and_much_in_the_full_space(measured, tight):
@@ -175,42 +207,36 @@ def test_tight_margins_are_shorter_everywhere_and_much_in_the_full_space(measure
     assert (tight.norm / measured.norm)[:, full].median() < 0.95
 
 
-def test_refining_shortens_and_is_an_option(lenet, digits, measured):
-    plain = margins.deepfool(lenet, digits, SPACES[:3], refine=False)
+def test_refining_shortens_and_is_an_option(double, exact):
+    plain = margins.deepfool(*double, SPACES[:3], refine=False)
     assert torch.equal(plain.norm, plain.raw)
-    torch.testing.assert_close(plain.raw, measured.raw[:, :3], rtol=1e-4, atol=0)
-    assert (measured.norm / measured.raw).median() < 0.99
+    torch.testing.assert_close(plain.raw, exact.raw[:, :3], rtol=SAME, atol=0)
+    assert (exact.norm / exact.raw).median() < 0.99
 
 
 def test_misclassified_images_stay_in_and_start_at_their_prediction(lenet, digits, measured):
     assert torch.equal(measured.origin, lenet(digits).argmax(1))
-    assert measured.found[:4].all()
-    assert (
-        measured.norm[:4, 5] < measured.norm[4:, 5].median()
-    ).all()  # near the boundary, in the full space
+    full = measured.norm[:, [s.dim for s in SPACES].index(784)]
+    assert full[:4].median() < full[4:].median()  # they lie nearer to the boundary
 
 
-def test_neither_order_nor_company_nor_chunks_matter(lenet, digits):
-    # In float64: in float32 a row's rounding depends on its neighbours, and DeepFool's steps magnify it near a kink.
-    net = nets.lenet().double()
-    net.load_state_dict(lenet.state_dict())
-    x = digits.double()
-    measured = margins.deepfool(net, x, SPACES)
+def test_neither_order_nor_company_nor_chunks_matter(double, exact):
+    net, x = double
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     back = list(reversed(range(len(SPACES))))
     for other in (
         margins.deepfool(net, x[order], [SPACES[j] for j in back]),
         margins.deepfool(net, x[order], [SPACES[j] for j in back], chunk=7),
     ):
-        same = replace(measured, **{
-            f: getattr(measured, f)[order][:, back] for f in ("norm", "raw", "found", "label", "steps")
+        same = replace(exact, **{
+            f: getattr(exact, f)[order][:, back] for f in ("norm", "raw", "found", "label", "steps")
         })  # fmt: skip
-        torch.testing.assert_close(other.norm, same.norm, rtol=1e-9, atol=0)
-        torch.testing.assert_close(other.raw, same.raw, rtol=1e-9, atol=0)
+        torch.testing.assert_close(other.norm, same.norm, rtol=SAME, atol=0)
+        torch.testing.assert_close(other.raw, same.raw, rtol=SAME, atol=0)
         assert torch.equal(other.label, same.label)
         assert torch.equal(other.steps, same.steps)
     alone = margins.deepfool(net, x[5:6], SPACES[2])
-    torch.testing.assert_close(alone.norm[0, 0], measured.norm[5, 2], rtol=1e-9, atol=0)
+    torch.testing.assert_close(alone.norm[0, 0], exact.norm[5, 2], rtol=SAME, atol=0)
 
 
 def test_the_same_call_gives_the_same_numbers(lenet, digits, measured):
@@ -232,19 +258,6 @@ def test_the_network_is_left_as_it_was(lenet, digits):
         assert p.grad is None
     assert x.grad is None
     assert torch.equal(x, digits[:2])
-
-
-def test_float64_agrees_with_its_own_loop(lenet, digits):
-    net = nets.lenet().double()
-    net.load_state_dict(lenet.state_dict())
-    x, spaces = digits[3:8].double(), SPACES[1:7:2]
-    m = margins.deepfool(net, x, spaces)
-    assert m.norm.dtype == torch.float64
-    for j, space in enumerate(spaces):
-        for i in range(len(x)):
-            delta, steps, _ = subspace_deepfool(net, x[i : i + 1], basis(space, torch.float64))
-            assert m.raw[i, j].item() == pytest.approx(delta.norm().item(), rel=1e-10)
-            assert m.steps[i, j].item() == steps
 
 
 # --- a boundary with a known nearest point ---------------------------------------------------------------
@@ -286,15 +299,16 @@ def test_vectors_and_two_classes():
     train, test = synthetic.t1(1_500, dim=30, seed=0), synthetic.t1(12, dim=30, seed=1, rotation_seed=0)
     net = nets.mlp(30, (40, 40), seed=0)
     training.fit(net, train.x, train.y, replace(training.TABLE1, epochs=5, stop_at=None))
+    net, x = net.double(), test.x.double()
     u1 = spectra.span(test.u[0])
     spaces = [u1, u1.complement(), spectra.random_subspace((30,), 3, seed=0)]
-    m = margins.deepfool(net, test.x, spaces)
+    m = margins.deepfool(net, x, spaces)
     for j, space in enumerate(spaces):
-        for i in range(len(test.x)):
-            delta, steps, label = subspace_deepfool(net, test.x[i : i + 1], basis(space))
+        for i in range(len(x)):
+            delta, steps, label = subspace_deepfool(net, x[i : i + 1], basis(space, torch.float64))
             assert m.found[i, j].item() == (label != m.origin[i].item())
             if m.found[i, j]:
-                assert m.raw[i, j].item() == pytest.approx(delta.norm().item(), rel=1e-4)
+                assert m.raw[i, j].item() == pytest.approx(delta.norm().item(), rel=SAME)
                 assert m.steps[i, j].item() == steps
     assert m.found[:, 0].all()
     assert m.norm[:, 0].median() < m.norm[:, 1].median()  # the boundary lies across u₁
@@ -353,12 +367,12 @@ def test_a_subspace_without_gradient_is_censored_beside_one_with():
     torch.testing.assert_close(m.norm[:, 1:], closed_form(net, x, [alive]))
 
 
-def test_too_few_steps_censor_exactly_the_rows_that_the_loop_does_not_flip(lenet, digits, measured):
-    m = margins.deepfool(lenet, digits, SPACES, max_steps=2)
-    assert torch.equal(m.found, measured.steps <= 2)
+def test_too_few_steps_censor_exactly_the_rows_that_the_loop_does_not_flip(double, exact):
+    m = margins.deepfool(*double, SPACES, max_steps=2)
+    assert torch.equal(m.found, exact.steps <= 2)
     assert 0 < m.found.sum() < m.found.numel()
     assert_censored(m, ~m.found)
-    torch.testing.assert_close(m.norm[m.found], measured.norm[m.found], rtol=1e-4, atol=0)
+    torch.testing.assert_close(m.norm[m.found], exact.norm[m.found], rtol=SAME, atol=0)
     assert (m.steps[~m.found] == 2).all()
 
 

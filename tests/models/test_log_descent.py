@@ -77,7 +77,7 @@ def test_the_loss_schedule_reaches_the_same_place_at_the_same_time():
             [np.interp(log_time, p.log_time[1:], column[1:]) for column in (p.log_loss, *p.weights[0].T)]
             for p in paths
         ]
-        np.testing.assert_allclose(at[1], at[0], rtol=0.02)
+        np.testing.assert_allclose(at[1], at[0], rtol=0.01, atol=0.02)
     assert (fast.log_loss.diff() <= 0).all()
 
 
@@ -85,8 +85,8 @@ def test_down_to_a_loss_no_float_holds_and_to_the_svm():
     x = separable(2)
     w = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     path = log_descent.descend(lambda: log_descent.log_logistic(x @ w), [w], 5_000, 0.1, schedule="loss")
-    assert path.log_loss[-1] < -10_000
-    assert path.log_time[-1] > 10_000
+    assert path.log_loss[-1] < -1_000  # floats end at -745
+    assert path.log_time[-1] > 1_000
     half = low_rank.max_margin(x, -x)  # x against −x: the SVM through the origin
     cosine = torch.cosine_similarity(w.detach(), half.w, dim=0).item()
     assert math.acos(min(1, cosine)) < 1e-3

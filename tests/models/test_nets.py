@@ -76,7 +76,7 @@ def test_default_initialisation_has_the_law_of_torchs_own():
         theirs = nn.Conv2d(6, 16, 5) if name == "conv2" else nn.Linear(400, 120)
         for a, b in ((ours.weight, theirs.weight), (ours.bias, theirs.bias)):
             bound = ours.weight[0].numel() ** -0.5
-            assert 0.8 * bound < a.abs().max() <= bound
+            assert 0.5 * bound < a.abs().max() <= bound  # sixteen biases: below half once in 65,000 seeds
             assert b.abs().max() <= bound  # torch's formula is the one we take it for
         assert ours.weight.std().item() == pytest.approx(theirs.weight.std().item(), rel=0.06)
 
@@ -134,6 +134,8 @@ def test_frozen_measures_the_same_network_and_gives_it_back_as_it_was():
         pointer, stride, wanted, value = before[name]
         assert (p.data_ptr(), p.stride(), p.requires_grad) == (pointer, stride, wanted)
         assert torch.equal(p, value)
+    with measured.frozen(net.double()) as inside:  # only float32 has a faster order of the weights
+        assert inside.conv2.weight.stride() == before["conv2.weight"][1]
     function = torch.nn.Softmax(dim=1).forward
     with measured.frozen(function) as same:
         assert same is function

@@ -24,13 +24,13 @@ def test_the_gradient_is_autograds_in_any_chunks():
     exact = torch.autograd.grad(value, list(net.parameters()))
     assert torch.allclose(g, torch.cat([t.flatten() for t in exact]))
     assert torch.allclose(loss, value)
-    assert accuracy == (net(x).argmax(1) == y).double().mean()
+    assert accuracy.item() == pytest.approx((net(x).argmax(1) == y).double().mean().item())
 
 
 def test_a_position_is_a_copy_and_leads_back():
     net, w0, w1, last, x, _ = problem()
     there = weight_space.network_at(net, w1)
-    assert torch.equal(there(x), last(x))
+    torch.testing.assert_close(there(x), last(x), rtol=1e-12, atol=1e-12)
     assert torch.equal(weight_space.position(net), w0)
     there.fc1.weight.data.zero_()
     assert torch.equal(weight_space.position(last), w1)

@@ -1,0 +1,58 @@
+"""The unit tests as other processors would run them: three instruction sets, one and two threads, two seeds.
+
+    python tests/anywhere.py [-k EXPRESSION, or what else pytest takes]
+
+Prints a line a configuration and ends with 1 if one failed. A processor that lacks a set takes its best below it.
+Configurations of one thread run side by side. The press is left out: it moves files and starts processes, which choose
+their own threads.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SETS = {  # what torch's own kernels, its convolutions and its matrix products may use
+    "default": ("default", "SSE41", "SSE4_2"),
+    "avx2": ("avx2", "AVX2", "AVX2"),
+    "avx512": ("avx512", "AVX512_CORE", "AVX512"),
+}
+SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+
+
+def run(name: str, threads: int, seed: int) -> bool:
+    """Whether the unit tests pass in one configuration; what pytest said of those that do not is printed."""
+    environment = os.environ | dict(zip(SWITCHES, SETS[name], strict=True))
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    environment["TIGHTROPE_TEST_SEED"] = str(seed)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pytest", "-m", "not book and not long", "--ignore=tests/book/press"]
+        command += ["-p", "no:cacheprovider", "--tb=short", f"--basetemp={folder}/tests", *sys.argv[1:]]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    told = lines[-1] if lines else done.stderr
+    print(f"{name:8} {threads} thread(s), seed {seed}: {told} [{time.monotonic() - start:.0f} s]", flush=True)
+    if done.returncode:
+        print(done.stdout, done.stderr, flush=True)
+    return done.returncode == 0
+
+
+def main() -> int:
+    passed = []
+    for threads in (1, 2):
+        with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // threads)) as pool:
+            passed += pool.map(lambda each, n=threads: run(each[0], n, each[1]), product(SETS, (0, 1)))
+    print(f"{sum(passed)} of {len(passed)} configurations passed.")
+    return not all(passed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -106,7 +106,7 @@ def test_neither_the_package_nor_a_build_loads_torch():
     code = (
         "import sys, tightrope\n"
         "from tightrope import __main__\nfrom tightrope.book import claims\n"
-        "from tightrope.book.press import checks, keys, runner, site\n"
+        "from tightrope.book.press import checks, execute, keys, plans, site\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

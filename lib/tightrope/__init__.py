@@ -6,14 +6,17 @@ Modules load when they are first named, so `import tightrope` costs nothing and 
 in `__init__.pyi`; the rooms they live in are on one page of CONTRIBUTING.md.
 """
 
-from importlib.metadata import PackageNotFoundError as _NotFound
-from importlib.metadata import version as _version
-
 import lazy_loader as _lazy
 
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+_opened, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
 
-try:
-    __version__ = _version("tightrope")
-except _NotFound:  # the source tree itself is on the path, nothing is installed
-    __version__ = "0+source"
+
+def __getattr__(name: str) -> object:
+    if name != "__version__":
+        return _opened(name)
+    from importlib.metadata import PackageNotFoundError, version  # imports half the standard library
+
+    try:
+        return version("tightrope")
+    except PackageNotFoundError:  # the source tree itself is on the path, nothing is installed
+        return "0+source"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-import ast
 import os
 import sys
+
+if sys.path[:1] in (
+    [""],
+    [os.getcwd()],
+):  # `python -m` looks there first, and a `random.py` of anybody's would be used
+    del sys.path[0]
+
+import argparse
+import ast
 from pathlib import Path
 
 from tightrope.book.checkout import PROFILES, Checkout, Stop, find_checkout
@@ -30,7 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status. 2: something to put right in the call, 1: something failed."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.command(arguments, find_checkout(arguments.root)) or 0
+        checkout = find_checkout(arguments.root)
+        checkout.require_own_library()
+        return arguments.command(arguments, checkout) or 0
     except Stop as stop:
         print(f"\n{stop}" if stop.status == 1 else str(stop), file=sys.stderr)
         return stop.status
@@ -62,7 +71,7 @@ def book(arguments: argparse.Namespace, checkout: Checkout) -> None:
 
 def run(arguments: argparse.Namespace, checkout: Checkout) -> None:
     """Execute chapters; with --store, keep their records as the runs that the book shows."""
-    from tightrope.book.press import execute
+    from tightrope.book.press import plans
 
     if arguments.store and (arguments.profile == "smoke" or arguments.set):
         raise Stop(
@@ -72,7 +81,7 @@ def run(arguments: argparse.Namespace, checkout: Checkout) -> None:
         jobs = _execute(arguments, checkout, arguments.chapters)
         for job in jobs:
             if arguments.store:
-                print(f"stored {os.path.relpath(execute.store(job))}")
+                print(f"stored {os.path.relpath(plans.store(job))}")
             else:
                 print(os.path.relpath(checkout.executed(job.profile, job.chapter)))
 
@@ -131,20 +140,20 @@ def check(arguments: argparse.Namespace, checkout: Checkout) -> int:
 
 def scorecard(arguments: argparse.Namespace, checkout: Checkout) -> None:
     """Print every claim beside what was measured."""
-    from tightrope.book.press import runner, site
+    from tightrope.book.press import plans, site
 
-    jobs = runner.plan(checkout, checkout.chapters(), arguments.profile)
+    jobs = plans.plan(checkout, checkout.chapters(), arguments.profile)
     print(site.scorecard(site.outcomes(checkout, jobs)))
 
 
 def _execute(arguments: argparse.Namespace, checkout: Checkout, chapters: list[str]) -> list:
     """Plan the chosen chapters, execute those whose outputs are not there; returns the jobs."""
-    from tightrope.book.press import runner
+    from tightrope.book.press import execute, plans
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise Stop(f"--jobs takes a number from 1 on, not {arguments.jobs}.")
     given = dict(_assignment(text) for text in arguments.set)
-    jobs = runner.plan(
+    jobs = plans.plan(
         checkout, checkout.find(chapters), arguments.profile, arguments.device, arguments.seed, given
     )
     todo = [job for job in jobs if not job.is_done()]
@@ -152,24 +161,24 @@ def _execute(arguments: argparse.Namespace, checkout: Checkout, chapters: list[s
         if job not in todo:
             print(f"{job.chapter}  unchanged")
     if todo:
-        runner.run(todo, arguments.jobs)
+        execute.run(todo, arguments.jobs)
     return jobs
 
 
 def _as_it_was(checkout: Checkout, chapter: str, profile: str):
     """The job behind a page that was not asked for: its last execution, if that is of today's code."""
-    from tightrope.book.press import execute, runner
+    from tightrope.book.press import plans
 
     for candidate in dict.fromkeys((profile, "quick", "paper", "smoke")):
-        done = execute.finished(checkout, candidate, chapter)
+        done = plans.finished(checkout, candidate, chapter)
         if done is not None:
             about = done.metadata["tightrope"]
-            job = runner.plan(
+            job = plans.plan(
                 checkout, [chapter], candidate, about["device"], about["seed"], about["parameters"]
             )[0]
             if job.is_done():
                 return job
-    return runner.plan(checkout, [chapter], profile)[0]
+    return plans.plan(checkout, [chapter], profile)[0]
 
 
 def _warn_of_drift(checkout: Checkout) -> None:

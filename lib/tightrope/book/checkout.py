@@ -139,20 +139,28 @@ class Checkout:
     def stored(self, chapter: str) -> Path:
         return self.book / "runs" / f"{chapter}.json"
 
+    def require_own_library(self) -> None:
+        """Stop unless the library that runs is this checkout's: another one's numbers would be recorded as its own."""
+        running = Path(__file__).resolve().parents[1]
+        if self.package.resolve() != running:
+            raise Stop(
+                f"The library that runs is {running}, but this checkout has its own, {self.package}: "
+                f"use its .venv, or set PYTHONPATH={self.package.parent}."
+            )
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """One build at a time in a checkout; a second one stops at once. Let go when the process ends."""
-        import fcntl
+        from filelock import FileLock, Timeout
 
         self.build.mkdir(parents=True, exist_ok=True)
-        with open(self.build / ".lock", "a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise Stop(
-                    "Another build is at work in this checkout; wait until it ends, then try again."
-                ) from None
-            yield
+        try:
+            with FileLock(self.build / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise Stop(
+                "Another build is at work in this checkout; wait until it ends, then try again."
+            ) from None
 
 
 def header(text: str) -> str:

@@ -14,7 +14,8 @@ import pytest
 
 import small_book
 from tightrope.book.checkout import Failed, Stop
-from tightrope.book.press import console, execute, keys, runner
+from tightrope.book.press import console, execute, keys, plans
+from tightrope.book.press.kernel import content
 
 RECORDS = """\
 import os
@@ -27,9 +28,9 @@ path = Checkout(Path.cwd().parent).record(profile, "01-first", partial=True)
 records.write(path, record | {"sizes": {"seeds": 3}, "commit": "0123456789abcdef", "dirty": True})"""
 
 
-def run(checkout, *chapters: str, workers: int | None = None, **options) -> list[execute.Job]:
-    jobs = runner.plan(checkout, checkout.find(chapters), **options)
-    runner.run([job for job in jobs if not job.is_done()], workers)
+def run(checkout, *chapters: str, workers: int | None = None, **options) -> list[plans.Job]:
+    jobs = plans.plan(checkout, checkout.find(chapters), **options)
+    execute.run([job for job in jobs if not job.is_done()], workers)
     return jobs
 
 
@@ -85,7 +86,7 @@ def test_a_run_is_stored_for_git(tmp_path):
     done = small_book.command(checkout, "run", "1", "--store")
     assert done.returncode == 0, done.stderr
     stored = json.loads(checkout.stored("01-first").read_text())
-    assert stored["stored_key"] == runner.plan(checkout, ["01-first"])[0].stored_key
+    assert stored["stored_key"] == plans.plan(checkout, ["01-first"])[0].stored_key
     nothing = small_book.command(checkout, "run", "2", "--store")
     assert nothing.returncode == 2
     assert nothing.stderr == "02-second recorded no numbers, so there is nothing to store.\n"
@@ -128,11 +129,10 @@ def test_a_failure_says_where_what_and_the_last_lines_and_others_finish(tmp_path
     assert checkout.executed("quick", "02-second").exists()
 
 
-def test_a_process_that_ends_before_it_reads_its_job_is_reported(tmp_path, monkeypatch):
-    long = small_book.chapter("first", f'"""{"long " * 60_000}"""')  # more than a pipe holds
-    checkout = small_book.make(tmp_path, first=long)
-    monkeypatch.setattr(runner.sys, "executable", shutil.which("false"))
-    with pytest.raises(Failed, match="01-first, cell 0: the process ended with exit status 1"):
+def test_a_kernel_that_cannot_start_is_reported(tmp_path, monkeypatch):
+    checkout = small_book.make(tmp_path)
+    monkeypatch.setattr(execute.sys, "executable", shutil.which("false"))
+    with pytest.raises(Failed, match="01-first, cell 0: the kernel died"):
         run(checkout, "1")
 
 
@@ -215,12 +215,12 @@ def _wait_for(look, seconds: float = 60):
 
 def test_what_was_kept_to_resume_from_goes_in_the_end(tmp_path):
     checkout = small_book.make(tmp_path)
-    jobs = runner.plan(checkout, ["01-first"])
+    jobs = plans.plan(checkout, ["01-first"])
     old, new, own = (checkout.build / "cells" / name for name in ("old", "new", jobs[0].key))
     for folder in (old, new, own):
         folder.mkdir(parents=True)
     os.utime(old, (1, 1))
-    runner.run(jobs)
+    execute.run(jobs)
     assert [folder.exists() for folder in (old, new, own)] == [False, True, False]
 
 
@@ -228,9 +228,9 @@ def test_cuda_is_refused_at_once_where_torch_cannot(tmp_path, monkeypatch):
     checkout = small_book.make(tmp_path)
     monkeypatch.setattr(keys, "installed", lambda package: "2.13.0+cpu")
     with pytest.raises(Stop, match="was built without CUDA"):
-        runner.plan(checkout, ["01-first"], device="cuda")
+        plans.plan(checkout, ["01-first"], device="cuda")
     monkeypatch.setattr(keys, "installed", lambda package: "2.13.0")
-    assert runner.plan(checkout, ["01-first"], device="cuda:1")[0].device == "cuda:1"
+    assert plans.plan(checkout, ["01-first"], device="cuda:1")[0].device == "cuda:1"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_cuda_is_refused_at_once_where_torch_cannot(tmp_path, monkeypatch):
 def test_what_cannot_be_run_is_refused_in_one_sentence(options, sentence, tmp_path):
     checkout = small_book.make(tmp_path)
     with pytest.raises(Stop) as stop:
-        runner.plan(checkout, ["01-first"], **options)
+        plans.plan(checkout, ["01-first"], **options)
     assert str(stop.value) == sentence
 
 
@@ -282,11 +282,10 @@ class Terminal:
 def test_a_log_gets_a_line_a_cell_but_not_one_a_second():
     out, now = Terminal(False), [0.0]
     board = console.Board(["01-first"], out, lambda: now[0])
-    board.started("01-first")
+    board.state("01-first", 0, 31, "")
     for second in range(12):
         now[0] = float(second)
         board.state("01-first", 1 + second // 2, 31, "epoch 1/2")
-        board.show()
     board.ended("01-first", ok=True)
     assert out.said.splitlines() == [
         "01-first  cell 1/31  0:00  epoch 1/2",
@@ -299,22 +298,124 @@ def test_a_log_gets_a_line_a_cell_but_not_one_a_second():
 def test_a_long_cell_is_heard_of_now_and_then():
     out, now = Terminal(False), [0.0]
     board = console.Board(["01-first"], out, lambda: now[0])
-    board.started("01-first")
     for second in range(100):
         now[0] = float(second)
         board.state("01-first", 2, 31, "")
-        board.show()
     assert [line.split()[-1] for line in out.said.splitlines()] == ["0:00", "0:30", "1:00", "1:30"]
 
 
-def test_a_terminal_keeps_one_line_a_chapter():
+def test_a_terminal_shows_where_all_chapters_are_on_one_line():
     out = Terminal(True)
     board = console.Board(["01-first", "02-second"], out, lambda: 7.0)
-    for chapter in ("01-first", "02-second"):
-        board.started(chapter)
-    board.show()
-    board.state("01-first", 3, 4, "epoch 1/2, about 0:05 left")
+    board.state("01-first", 3, 4, "epoch 1/2")
+    board.state("02-second", 1, 4, "")
     board.ended("02-second", ok=False)
-    board.close()
-    last = out.said.split("\x1b[2A")[-1].replace("\r\x1b[K", "")
-    assert last == "01-first   cell 3/4  0:00  epoch 1/2, about 0:05 left\n02-second  failed after 0:00\n"
+    board.state("01-first", 4, 4, "")
+    assert out.said.split("\r\x1b[K")[1:] == [
+        "01: cell 3/4  0:00  epoch 1/2",
+        "01: cell 3/4  0:00  epoch 1/2 · 02: cell 1/4  0:00",
+        "02-second  failed after 0:00\n",
+        "01: cell 4/4  0:00",
+    ]
+
+
+READS = """import helpers
+from pathlib import Path
+print("helper says", helpers.NUMBER, "data say", Path("words.txt").read_text())"""
+
+
+def test_a_chapter_runs_again_when_what_it_imported_or_opened_is_another(tmp_path):
+    checkout = small_book.make(tmp_path, first=small_book.chapter("first", READS, small_book.COUNTS))
+    helper, words = checkout.book / "helpers.py", checkout.book / "words.txt"
+    helper.write_text("NUMBER = 1\n")
+    words.write_text("ten\n")
+    for change in (
+        lambda: None,
+        lambda: helper.write_text("NUMBER = 2\n"),
+        lambda: words.write_text("twenty\n"),
+    ):
+        change()
+        (job,) = run(checkout, "1")
+        assert job.is_done()
+    said = text_outputs(checkout, "01-first")
+    assert "helper says 2 data say twenty" in said
+    assert len(small_book.ran(checkout, "first")) == 3
+    words.write_bytes(b"twenty\r\n")  # as another system's git may check it out
+    assert job.is_done()
+    words.unlink()
+    assert not job.is_done()
+
+
+KEPT = """\
+import os, pathlib
+print("kept", [p.name for p in pathlib.Path(os.environ["TIGHTROPE_OPENED"]).parent.glob("*.pt")])"""
+
+
+@pytest.mark.parametrize(("now", "kept"), [("NUMBER = 1", "['a.pt']"), ("NUMBER = 2", "[]")])
+def test_what_a_killed_run_kept_is_taken_up_unless_what_it_read_has_changed(now, kept, tmp_path):
+    checkout = small_book.make(tmp_path, first=small_book.chapter("first", KEPT))
+    helper = checkout.book / "helpers.py"
+    helper.write_text("NUMBER = 1")
+    (job,) = plans.plan(checkout, ["01-first"])
+    job.cells.mkdir(parents=True)
+    (job.cells / "opened.txt").write_text(f"book/helpers.py\t{content(helper)}\n")
+    (job.cells / "a.pt").write_text("")
+    helper.write_text(now)
+    execute.run([job])
+    assert f"kept {kept}" in text_outputs(checkout, "01-first")
+
+
+HOSTILE = """import locale, os, random, sys, warnings
+import matplotlib as mpl
+print("style", mpl.rcParams["figure.figsize"], mpl.rcParams["axes.facecolor"])
+print("random", random.__file__.startswith(sys.base_prefix), "start-up", "shadow" in globals())
+print("warnings", sys.warnoptions, "encoding", open(os.devnull, "w").encoding, "seed", os.environ["PYTHONHASHSEED"])
+print("path", any("nowhere" in p for p in sys.path), "é")"""
+
+
+def test_nothing_of_the_users_reaches_a_chapter(tmp_path, monkeypatch):
+    checkout = small_book.make(tmp_path, first=small_book.chapter("first", HOSTILE))
+    rc, start = tmp_path / "matplotlibrc", tmp_path / "start.py"
+    rc.write_text("figure.figsize: 1, 1\naxes.facecolor: red\n")
+    start.write_text("shadow = 1\n")
+    for folder in (checkout.root, checkout.book):
+        (folder / "random.py").write_text("raise SystemExit('shadowed')\n")
+    hostile = {
+        "MATPLOTLIBRC": str(rc),
+        "PYTHONSTARTUP": str(start),
+        "PYTHONWARNINGS": "error",
+        "PYTHONPATH": "/nowhere",
+    }
+    for name, value in (
+        hostile | {"LC_ALL": "C", "LANG": "C", "PYTHONHASHSEED": "5", "PYTHONUTF8": "0"}
+    ).items():
+        monkeypatch.setenv(name, value)
+    run(checkout, "1")
+    said = text_outputs(checkout, "01-first")
+    assert "style [6.4, 4.8] white" in said
+    assert "random True start-up False" in said
+    assert "warnings [] encoding utf-8 seed 0" in said.lower()
+    assert "path False é" in said
+
+
+def test_a_random_py_in_the_root_stops_nothing(tmp_path):
+    checkout = small_book.make(tmp_path)
+    (checkout.root / "random.py").write_text("raise SystemExit('shadowed')\n")
+    done = small_book.command(checkout, "run", "1")
+    assert done.returncode == 0, done.stderr
+
+
+def test_another_checkouts_library_is_not_taken_for_this_ones(tmp_path):
+    checkout = small_book.make(tmp_path)
+    (checkout.root / "lib" / "tightrope").mkdir(parents=True)
+    done = small_book.command(checkout, "run", "1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("The library that runs is ")
+    assert str(checkout.root / "lib" / "tightrope") in done.stderr
+
+
+def test_what_c_code_prints_is_in_the_log_of_a_kernel_that_dies(tmp_path):
+    dies = "import os\nos.write(2, b'said by C code\\n')\nos.kill(os.getpid(), 9)"
+    checkout = small_book.make(tmp_path, first=small_book.chapter("first", dies))
+    with pytest.raises(Failed, match="the kernel died"):
+        run(checkout, "1")

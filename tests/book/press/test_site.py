@@ -10,7 +10,7 @@ import pytest
 import small_book
 from tightrope.book import records
 from tightrope.book.checkout import Checkout
-from tightrope.book.press import checks, runner, site
+from tightrope.book.press import checks, plans, site
 
 CLAIMS = """\
 - id: a.b
@@ -69,7 +69,7 @@ def pages(checkout: Checkout) -> dict[str, bytes]:
 def staged(checkout: Checkout, jobs: list | None = None) -> dict[str, str]:
     """What Sphinx would read, by path."""
     source = checkout.build / "staged"
-    jobs = jobs or runner.plan(checkout, checkout.chapters())
+    jobs = jobs or plans.plan(checkout, checkout.chapters())
     site.stage(checkout, site.outcomes(checkout, jobs), source)
     files = [p for p in source.rglob("*") if p.suffix in (".md", ".ipynb", ".yml")]
     return {p.relative_to(source).as_posix(): p.read_text() for p in files}
@@ -99,7 +99,7 @@ def test_an_unchanged_book_is_neither_executed_nor_built_again(checkout):
 
 
 def test_claims_are_judged_when_the_site_is_made(checkout):
-    jobs = runner.plan(checkout, checkout.chapters())
+    jobs = plans.plan(checkout, checkout.chapters())
     before = staged(checkout, jobs)
     assert "✓ reproduced" in before["book/01-first.ipynb"]
     assert "2 | ✓ reproduced" in before["book/scorecard.md"]

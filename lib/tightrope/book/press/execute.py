@@ -1,8 +1,9 @@
-"""One chapter executed by papermill, in a process of its own: `python -m tightrope.execute`, a job on stdin.
+"""Chapters executed by papermill, side by side in threads of this process, each with a kernel of its own.
 
-The chapter runs into `NN-name.partial.ipynb`, which takes its name on success: arrays and numbers first, the
-notebook, which carries the key, last. So a file without `.partial` is whole, and a notebook whose key is today's
-stands for a finished run. The process ends itself, kernel included, when the one that started it is gone.
+A chapter runs into `NN-name.partial.ipynb`, which takes its name on success: arrays and numbers first, the notebook,
+which carries the key and what the chapter read, last. So a file without `.partial` is whole, and a notebook whose key
+is today's, and whose inputs are what they were, stands for a finished run. A kernel ends itself when this process is
+gone; what it had kept (`run.kept`) lies in `build/cells/<key>`, and the next call goes on from there.
 """
 
 from __future__ import annotations
@@ -16,186 +17,157 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from tightrope.book.checkout import Checkout, Failed, Stop, write
-from tightrope.book.press import keys, pairs
+from tightrope.book.checkout import Failed, write, write_if_changed
+from tightrope.book.press import keys, pairs, plans
+from tightrope.book.press.console import Board
+from tightrope.book.press.plans import Job
 
 LAST_LINES = 12  # of a traceback and of stderr, shown when a chapter fails
 SAVE_EVERY = 5.0  # seconds between two saves of a notebook that is being executed
 
 
-@dataclass(frozen=True)
-class Job:
-    """One execution of one chapter. `text` is the chapter's, as a notebook file: it is read once."""
+def run(todo: list[Job], workers: int | None = None) -> None:
+    """Execute jobs side by side, the longest first. Failed: what failed, once all others have ended.
 
-    root: str
-    chapter: str
-    profile: str
-    device: str
-    seed: int
-    key: str
-    stored_key: str
-    text: str
-    parameters: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def checkout(self) -> Checkout:
-        return Checkout(Path(self.root))
-
-    @property
-    def progress(self) -> Path:
-        return self.checkout.build / "progress" / f"{self.chapter}.{self.profile}.txt"
-
-    @property
-    def log(self) -> Path:
-        return self.checkout.executed(self.profile, self.chapter).with_suffix(".log")
-
-    def key_now(self, cells) -> str:
-        """The execution key that the files of this moment give."""
-        kind = keys.device_kind(self.device)
-        return keys.execution_key(self.checkout, cells, self.profile, self.seed, kind, self.parameters)
-
-    def is_done(self) -> bool:
-        """Whether a finished execution with this key is on disk, together with the numbers it recorded."""
-        done = finished(self.checkout, self.profile, self.chapter)
-        return done is not None and done.metadata["tightrope"]["key"] == self.key
-
-
-def finished(checkout: Checkout, profile: str, chapter: str):
-    """The last finished execution of a chapter, as a notebook; None where there is none or a part is missing."""
-    path = checkout.executed(profile, chapter)
-    if not path.is_file():
-        return None
+    workers: at a time; one a core, but one alone where they would share a GPU.
+    """
+    if not todo:
+        return
+    shared = any(keys.device_kind(job.device) == "cuda" for job in todo)
+    build, board = todo[0].checkout.build, Board([job.chapter for job in todo])
+    _forget_old_cells(todo)
+    # papermill hands its own environment on: what all kernels share is set here, the rest by their kernelspecs.
+    os.environ |= {
+        "JUPYTER_PATH": str(build / "jupyter"),
+        "JUPYTER_RUNTIME_DIR": str(build / "jupyter" / "runtime"),
+    }
+    running = [_Execution(job) for job in sorted(todo, key=_seconds, reverse=True)]
+    pool = ThreadPoolExecutor(workers or (1 if shared else cores()))
+    waiting = {pool.submit(execution): execution for execution in running}
+    failures = []
     try:
-        notebook = pairs.read_notebook(path)
-    except Stop:
-        return None
-    about = notebook.metadata.get("tightrope", {})
-    record = recorded(checkout, profile, chapter) or {}
-    whole = "key" in about and (not about["recorded"] or record.get("key") == about["ran_as"])
-    return notebook if whole else None
+        while waiting:
+            done, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            for execution in waiting.values():
+                board.state(execution.job.chapter, execution.cell, execution.cells, execution.progress())
+            for future in done:
+                execution = waiting.pop(future)
+                if error := future.exception():
+                    failures.append(error)
+                board.ended(execution.job.chapter, ok=error is None)
+    except BaseException:  # Ctrl-C reaches this process alone: the kernels have sessions of their own
+        pool.shutdown(wait=False, cancel_futures=True)
+        for execution in running:
+            execution.stopped = True
+        _end_kernels()
+        raise
+    finally:
+        pool.shutdown()
+    for error in failures:
+        if not isinstance(error, Failed):
+            raise error
+    if failures:
+        raise Failed("\n\n".join(map(str, failures)))
 
 
-def recorded(checkout: Checkout, profile: str, chapter: str) -> dict | None:
-    """The numbers that a finished chapter recorded; None where there are none that can be read."""
-    from tightrope.book import records
-
-    try:
-        return records.read(checkout.record(profile, chapter))
-    except ValueError:
-        return None
-
-
-def store(job: Job) -> Path:
-    """Keep the numbers and arrays of a finished execution in `book/runs`; returns the JSON's path."""
-    record = job.checkout.record(job.profile, job.chapter)
-    if not record.is_file():
-        raise Stop(f"{job.chapter} recorded no numbers, so there is nothing to store.")
-    kept = job.checkout.stored(job.chapter)
-    for path, target in reversed(list(zip(_both(record), _both(kept), strict=True))):
-        if path.is_file():
-            write(target, path.read_bytes())
-        else:
-            target.unlink(missing_ok=True)
-    return kept
+def cores() -> int:
+    """How many processors this process may use; a container's quota counts."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        count = min(count, max(1, round(int(quota) / int(period))))
+    return count
 
 
-def main() -> int:
-    """Execute the one chapter that the first line of stdin describes; say on stdout how far it is."""
-    job = Job(**json.loads(sys.stdin.readline()))
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a kernel's C code prints must not mix with what is said to the parent
-    try:
-        _execute(job, lambda **said: out.write(json.dumps(said) + "\n"))
-    except Failed as failed:
-        out.write(json.dumps({"failure": str(failed)}) + "\n")
-        return 1
-    return 0
+class _Execution:
+    """A chapter under way: called in a thread, looked at from another."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.cell, self.cells, self.live, self.stopped = job, 0, 0, None, False
+
+    def progress(self) -> str:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return self.job.progress.read_text("utf-8").strip()
+        return ""
+
+    def __call__(self) -> None:
+        import nbformat
+        import papermill
+        from nbclient.exceptions import DeadKernelError
+
+        job, began = self.job, time.monotonic()
+        checkout, partial = job.checkout, job.checkout.executed(job.profile, job.chapter, partial=True)
+        text = nbformat.reads(job.text, as_version=4)
+        if not plans.unchanged(checkout, plans.inputs(job)):  # a killed run read what is another file now
+            shutil.rmtree(job.cells, ignore_errors=True)
+        for leftover in (
+            job.log,
+            partial,
+            *plans.both(checkout.record(job.profile, job.chapter, partial=True)),
+        ):
+            leftover.unlink(missing_ok=True)
+        for folder in (partial.parent, job.progress.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.cells = sum(cell.cell_type == "code" for cell in text.cells)
+        given = {"profile": job.profile, "seed": job.seed, "device": job.device, **job.parameters}
+        known = pairs.parameters(text)
+
+        def attempt():
+            return papermill.execute_notebook(
+                copy.deepcopy(text),
+                str(partial),
+                parameters={name: value for name, value in given.items() if name in known},
+                engine_name=_engine(),
+                kernel_name=_kernelspec(job),
+                language="python",
+                progress_bar=False,
+                start_timeout=120,
+                shutdown_kernel="immediate",  # all is on disk by then, and torch takes seconds to leave in good order
+                on_cell_start=self._on_start,
+            )
+
+        try:
+            try:
+                done = attempt()
+            except RuntimeError:
+                if self.cell or self.stopped:
+                    raise
+                done = attempt()  # two kernels that start side by side may have drawn the same port
+        except papermill.PapermillExecutionError as error:
+            trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+            raise Failed(self._failure(f"{error.ename}: {error.evalue}", trace)) from None
+        except (DeadKernelError, RuntimeError) as error:
+            said = job.log.read_text("utf-8", "replace") if job.log.is_file() else ""
+            raise Failed(
+                self._failure(f"the kernel died, for want of memory perhaps ({error})", said)
+            ) from None
+        finally:
+            job.progress.unlink(missing_ok=True)
+        _finish(job, text, done, time.monotonic() - began)
+
+    def _on_start(self, cell, cell_index: int) -> None:
+        if cell.cell_type == "code" and "injected-parameters" not in pairs.tags(cell):
+            self.cell, self.live = self.cell + 1, cell
+            self.job.progress.unlink(missing_ok=True)
+
+    def _failure(self, error: str, said: str) -> str:
+        outputs = self.live.outputs if self.live else []
+        stderr = "".join(o.text for o in outputs if o.get("name") == "stderr")
+        partial = self.job.checkout.executed(self.job.profile, self.job.chapter, partial=True)
+        parts = [f"{self.job.chapter}, cell {self.cell}: {error}", _last(said)]
+        parts += ["stderr:", _last(stderr)] if stderr else []
+        parts += [f"What was done up to there: {os.path.relpath(partial)}"] if partial.is_file() else []
+        return "\n".join(part for part in parts if part)
 
 
-def failure_text(job: Job, cell: int, error: str, traceback: str, stderr: str) -> str:
-    partial = job.checkout.executed(job.profile, job.chapter, partial=True)
-    parts = [f"{job.chapter}, cell {cell}: {error}", traceback]
-    if stderr:
-        parts += ["stderr:", stderr]
-    if partial.is_file():
-        parts.append(f"What was done up to there: {os.path.relpath(partial)}")
-    return "\n".join(part for part in parts if part)
-
-
-def last_lines(text: str) -> str:
+def _last(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.rstrip().splitlines()[-LAST_LINES:])
 
 
-def _die_with_parent() -> None:
-    os.read(0, 1)  # comes back when the parent closes its end, or dies
-    with contextlib.suppress(Exception):
-        import psutil
-
-        for process in psutil.Process().children(recursive=True):
-            process.kill()
-    os._exit(1)
-
-
-def _execute(job: Job, say) -> None:
-    import nbformat
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-
-    checkout, began = job.checkout, time.monotonic()
-    partial = checkout.executed(job.profile, job.chapter, partial=True)
-    text = nbformat.reads(job.text, as_version=4)
-    text.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    _make_kernel(checkout)
-    for leftover in (partial, *_both(checkout.record(job.profile, job.chapter, partial=True))):
-        leftover.unlink(missing_ok=True)
-    job.progress.parent.mkdir(parents=True, exist_ok=True)
-    cells = sum(cell.cell_type == "code" for cell in text.cells)
-    at = _Position()
-
-    def on_start(cell, cell_index: int) -> None:
-        if cell.cell_type == "code" and "injected-parameters" not in pairs.tags(cell):
-            at.cell, at.live = at.cell + 1, cell
-            job.progress.unlink(missing_ok=True)
-            say(cell=at.cell, cells=cells)
-
-    given = {"profile": job.profile, "seed": job.seed, "device": job.device, **job.parameters}
-    known = pairs.parameters(text)
-
-    def attempt():
-        return papermill.execute_notebook(
-            copy.deepcopy(text),
-            str(partial),
-            parameters={name: value for name, value in given.items() if name in known},
-            engine_name=_engine(),
-            kernel_name="python3",
-            progress_bar=False,
-            start_timeout=120,
-            shutdown_kernel="immediate",  # all is on disk by then, and torch takes seconds to leave in good order
-            cwd=str(checkout.book),
-            on_cell_start=on_start,
-        )
-
-    try:
-        try:
-            done = attempt()
-        except RuntimeError:
-            if at.cell:
-                raise
-            done = attempt()  # two kernels that start side by side may have drawn the same port
-    except papermill.PapermillExecutionError as error:
-        trace = last_lines(_plain("\n".join(error.traceback)))
-        raise Failed(
-            failure_text(job, at.cell, f"{error.ename}: {error.evalue}", trace, at.stderr())
-        ) from None
-    except (DeadKernelError, RuntimeError) as error:
-        why = f"the kernel died, for want of memory perhaps ({error})"
-        raise Failed(failure_text(job, at.cell, why, last_lines(job.log.read_text()), at.stderr())) from None
-    _finish(job, text, done, time.monotonic() - began)
+_registering = threading.Lock()
 
 
 def _engine() -> str:
@@ -220,29 +192,57 @@ def _engine() -> str:
             finally:
                 nb_man.save = save
 
-    papermill_engines.register("sparing", Sparing)
+    with _registering:
+        papermill_engines.register("sparing", Sparing)
     return "sparing"
 
 
-@dataclass
-class _Position:
-    cell: int = 0
-    live: object = None
+def _kernelspec(job: Job) -> str:
+    """Write the kernelspec of a job, its environment included, and return its name.
 
-    def stderr(self) -> str:
-        outputs = self.live.outputs if self.live else []
-        return last_lines("".join(o.text for o in outputs if o.get("name") == "stderr"))
+    Nothing of the user's reaches a chapter: no start-up files, styles, warnings, paths or locale.
+    """
+    build = job.checkout.build
+    empty = build / "jupyter" / "matplotlibrc"
+    write_if_changed(empty, "")
+    environment = dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONUTF8"), "1"
+    )
+    environment |= dict.fromkeys(("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONOPTIMIZE"), "")
+    environment |= {
+        "TIGHTROPE_ROOT": str(job.checkout.root),
+        "TIGHTROPE_CHAPTER": job.chapter,
+        "TIGHTROPE_KEY": job.key,
+        "TIGHTROPE_STORED_KEY": job.stored_key,
+        "TIGHTROPE_PROGRESS": str(job.progress),
+        "TIGHTROPE_OPENED": str(job.cells / "opened.txt"),
+        "TIGHTROPE_LOG": str(job.log),
+        "PYTHONPATH": str(job.checkout.package.parent),  # this checkout's library, whatever else is installed
+        "PYTHONHASHSEED": "0",
+        "PYTHONNOUSERSITE": "1",
+        "LC_ALL": "C.UTF-8",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one would leave pages without figures
+        "MATPLOTLIBRC": str(empty),
+        "MPLCONFIGDIR": str(build / "jupyter" / "matplotlib"),
+        "IPYTHONDIR": str(build / "jupyter" / "ipython"),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    argv = [sys.executable, "-P", "-m", "tightrope.book.press.kernel", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "Python 3", "language": "python", "env": environment}
+    name = f"{job.chapter}-{job.profile}".lower()
+    write(build / "jupyter" / "kernels" / name / "kernel.json", json.dumps(spec))
+    return name
 
 
 def _finish(job: Job, text, notebook, seconds: float) -> None:
     """Numbers first, the notebook last: it carries the key, so nothing counts before it is there."""
-    checkout = job.checkout
-    key = job.key_now(text.cells)
+    checkout, kind = job.checkout, keys.device_kind(job.device)
+    key = keys.execution_key(checkout, text.cells, job.profile, job.seed, kind, job.parameters)
     if not keys.same_code(key, job.key):
         raise Failed(f"{job.chapter}: its code or the library was edited while it ran; run it again.")
     partial, final = (checkout.record(job.profile, job.chapter, p) for p in (True, False))
     has_record = partial.is_file()
-    for begun, whole in reversed(list(zip(_both(partial), _both(final), strict=True))):
+    for begun, whole in reversed(list(zip(plans.both(partial), plans.both(final), strict=True))):
         if begun.is_file():
             os.replace(begun, whole)
         else:
@@ -251,8 +251,9 @@ def _finish(job: Job, text, notebook, seconds: float) -> None:
         "key": key,
         "ran_as": job.key,
         "recorded": has_record,
+        "inputs": plans.inputs(job),
         "profile": job.profile,
-        "device": keys.device_kind(job.device),
+        "device": kind,
         "seed": job.seed,
         "parameters": dict(job.parameters),
         "seconds": round(seconds, 1),
@@ -260,23 +261,29 @@ def _finish(job: Job, text, notebook, seconds: float) -> None:
     }
     write(checkout.executed(job.profile, job.chapter), pairs.to_json(notebook))
     checkout.executed(job.profile, job.chapter, partial=True).unlink(missing_ok=True)
-    shutil.rmtree(checkout.build / "cells" / job.key, ignore_errors=True)  # it was there to resume from
+    shutil.rmtree(job.cells, ignore_errors=True)  # it was there to resume from
     job.log.unlink(missing_ok=True)
 
 
-def _both(record: Path) -> Iterator[Path]:
-    return iter((record, record.with_suffix(".npz")))
+def _seconds(job: Job) -> float:
+    """How long a chapter took the last time; one that never ran may take longest."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        path = job.checkout.executed(job.profile, job.chapter)
+        return float(json.loads(path.read_bytes())["metadata"]["tightrope"]["seconds"])
+    return float("inf")
 
 
-def _make_kernel(checkout: Checkout) -> None:
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
-    write(checkout.build / "jupyter" / "kernels" / "python3" / "kernel.json", json.dumps(spec))
+def _end_kernels() -> None:
+    with contextlib.suppress(Exception):
+        import psutil
+
+        for process in psutil.Process().children(recursive=True):
+            process.kill()
 
 
-def _plain(text: str) -> str:
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _forget_old_cells(todo: list[Job]) -> None:
+    """Delete what killed runs of other code kept to resume from, once nobody has come back for a week."""
+    current = {job.key for job in todo}
+    for folder in (todo[0].checkout.build / "cells").glob("*"):
+        if folder.name not in current and time.time() - folder.stat().st_mtime > 7 * 86_400:
+            shutil.rmtree(folder, ignore_errors=True)

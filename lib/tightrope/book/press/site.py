@@ -22,7 +22,7 @@ from nbformat import NotebookNode
 from tightrope.book import claims, records
 from tightrope.book.checkout import Checkout, Failed, Stop, read, write, write_if_changed
 from tightrope.book.code import digest
-from tightrope.book.press import checks, execute, keys, pairs, pictures, vouching
+from tightrope.book.press import checks, keys, pairs, pictures, plans, vouching
 
 NOT_EXECUTED = (
     ":::{{admonition}} Not executed in this build\n:class: note\n"
@@ -46,7 +46,7 @@ class Outcome:
     claims: claims.Table | None
 
 
-def outcomes(checkout: Checkout, jobs: list[execute.Job]) -> dict[str, Outcome]:
+def outcomes(checkout: Checkout, jobs: list[plans.Job]) -> dict[str, Outcome]:
     """What came of each chapter, by chapter, in the book's order. Stop: claims or a stored run that can't be read."""
     try:
         listed = claims.load(path) if (path := checkout.book / "claims.yml").is_file() else []
@@ -56,12 +56,12 @@ def outcomes(checkout: Checkout, jobs: list[execute.Job]) -> dict[str, Outcome]:
     return {chapter: found[chapter] for chapter in checkout.chapters() if chapter in found}
 
 
-def _outcome(checkout: Checkout, job: execute.Job, listed: list[claims.Claim]) -> Outcome:
+def _outcome(checkout: Checkout, job: plans.Job, listed: list[claims.Claim]) -> Outcome:
     text, record = pairs.read_text(checkout.text(job.chapter)), None
-    done = execute.finished(checkout, job.profile, job.chapter)
+    done = plans.finished(checkout, job.profile, job.chapter)
     page = pairs.merge(text, done) if done and done.metadata["tightrope"]["key"] == job.key else None
     if page is not None:
-        record = execute.recorded(checkout, job.profile, job.chapter)
+        record = plans.recorded(checkout, job.profile, job.chapter)
     own, table = [claim for claim in listed if claim.chapter == job.chapter], None
     if own:
         stored = records.stored(job.chapter, checkout)
@@ -70,7 +70,7 @@ def _outcome(checkout: Checkout, job: execute.Job, listed: list[claims.Claim]) -
     return Outcome(page or text, done if page else None, record, table)
 
 
-def publish(checkout: Checkout, jobs: list[execute.Job], out: Path | None = None) -> Path:
+def publish(checkout: Checkout, jobs: list[plans.Job], out: Path | None = None) -> Path:
     """Build the site from finished executions; returns its first page.
 
     jobs: one a chapter, all of one profile. out: the folder to work in (`build`); the site is `<out>/_build/html`.

@@ -84,6 +84,11 @@ class Task:
             (slope,) = torch.autograd.grad(self.loss(logits, kind).sum(), at)
         return logits.detach(), slope
 
+    def answer(self, at: Tensor) -> Tensor:
+        """Logits at `at`, without a gradient."""
+        with torch.no_grad():
+            return self.net(at)
+
     def clip(self, images: Tensor) -> Tensor:
         return images if self.box is None else images.clamp(*self.box)
 
@@ -111,8 +116,6 @@ def run(
         raise ValueError(f"Inputs and labels must be on one device, not on {x.device} and {labels.device}.")
     if box is not None and not (len(box) == 2 and box[0] < box[1]):
         raise ValueError(f"The box is (lowest, highest) or None, not {box}.")
-    if box is not None and not ((x >= box[0]) & (x <= box[1])).all():
-        raise ValueError(f"Some inputs lie outside the box {tuple(box)}: give another one, or box=None.")
     if chunk is not None and chunk < 1:
         raise ValueError(f"A chunk has at least one row, not {chunk}.")
     size = chunk or (256 if x.device.type == "cpu" else 4096)
@@ -125,7 +128,8 @@ def run(
             task = Task(net, part, wanted, targeted, box, draws)
             with torch.no_grad():
                 logits = net(part)
-                _check_logits(logits, wanted, len(part))
+                if not images:
+                    _check(logits, x, labels, box, len(part))
                 ready = task.over(logits)
             adversarial, hit = search(task)
             images.append(torch.where(wide(ready, part), part, adversarial).detach())
@@ -133,11 +137,17 @@ def run(
     return Attack(torch.cat(images), torch.cat(found), x)
 
 
-def _check_logits(logits: Tensor, labels: Tensor, n: int) -> None:
+def _check(logits: Tensor, x: Tensor, labels: Tensor, box: Box, n: int) -> None:
+    """What can only be told by values, in one look at the device: labels among the classes, inputs in the box."""
     if logits.dim() != 2 or len(logits) != n or logits.shape[1] < 2:
         raise ValueError(f"The model must return logits (N, L) with L ≥ 2, not {tuple(logits.shape)}.")
-    if labels.amin() < 0 or labels.amax() >= logits.shape[1]:
+    known = ((labels >= 0) & (labels < logits.shape[1])).all()
+    inside = ((x >= box[0]) & (x <= box[1])).all() if box is not None else torch.ones_like(known)
+    known, inside = torch.stack([known, inside]).tolist()
+    if not known:
         raise ValueError(f"Labels must lie between 0 and {logits.shape[1] - 1}, the model's classes.")
+    if not inside:
+        raise ValueError(f"Some inputs lie outside the box {tuple(box)}: give another one, or box=None.")
 
 
 def keep_first(best: Tensor, found: Tensor, images: Tensor, over: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,3 +158,17 @@ def keep_first(best: Tensor, found: Tensor, images: Tensor, over: Tensor) -> tup
 def wide(values: Tensor, like: Tensor) -> Tensor:
     """One value a row, shaped to meet `like`."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def at_least(least: int, **values: int) -> None:
+    """Refuse whole numbers below `least`, by name."""
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}.")
+
+
+def positive(**values: float) -> None:
+    """Refuse what is not a finite number above 0, by name."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be a finite number above 0, not {value}.")

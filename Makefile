@@ -17,7 +17,7 @@ help:
 	@echo 'make book     execute what changed, build the site'
 	@echo '                PROFILE=smoke|quick|paper  CHAPTERS="01 05"  DEVICE=cpu|cuda  SEED=0  PYTHON=python3.12'
 	@echo 'make test     unit tests, every chapter in smoke, the built pages, pairs, style'
-	@echo 'make test-anywhere   the unit tests as other processors would run them: 12 configurations, up to 25 minutes'
+	@echo 'make test-anywhere   the unit tests as other processors would run them: up to 12 configurations, 25 minutes'
 	@echo 'make bench    the margins against other libraries, single thread'
 	@echo 'make sync     make each notebook from its text, unless it holds words of its own'
 	@echo 'make clean    delete what was executed and built (the networks and $(VENV) stay)'

@@ -7,29 +7,34 @@ PROFILE ?= quick
 DEVICE  ?= auto
 SEED    ?= 0
 CHAPTERS ?=
+WORKERS ?= auto
 
 # Only plain pip: it reads the same configuration files on every machine, wheels for this machine's torch included.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help book test test-anywhere bench sync clean
+.PHONY: help book test test-long test-anywhere bench sync clean
 
 help:
 	@echo 'make book     execute what changed, build the site'
 	@echo '                PROFILE=smoke|quick|paper  CHAPTERS="01 05"  DEVICE=cpu|cuda  SEED=0  PYTHON=python3.12'
 	@echo 'make test     unit tests, every chapter in smoke, the built pages, pairs, style'
+	@echo 'make test-long   what is longer: every chapter traced, a wheel without the book'
 	@echo 'make test-anywhere   the unit tests as other processors would run them: up to 12 configurations, 25 minutes'
 	@echo 'make bench    the margins against other libraries, single thread'
 	@echo 'make sync     make each notebook from its text, unless it holds words of its own'
 	@echo 'make clean    delete what was executed and built (the networks and $(VENV) stay)'
 
 book: $(VENV)/book.stamp
-	@$(BIN)/python -m tightrope book --profile "$(PROFILE)" --device "$(DEVICE)" --seed "$(SEED)" --chapters $(CHAPTERS)
+	@$(BIN)/python -P -m tightrope book --profile "$(PROFILE)" --device "$(DEVICE)" --seed "$(SEED)" --chapters $(CHAPTERS)
 
 test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --doctest-modules lib/tightrope
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+test-long: $(VENV)/test.stamp
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m long -n $(WORKERS)
 
 test-anywhere: $(VENV)/test.stamp
 	@$(BIN)/python tests/anywhere.py
@@ -39,7 +44,7 @@ bench: $(VENV)/test.stamp
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
 
 sync: $(VENV)/book.stamp
-	@$(BIN)/python -m tightrope sync $(CHAPTERS)
+	@$(BIN)/python -P -m tightrope sync $(CHAPTERS)
 
 clean:
 	@$(if $(wildcard build),find build -mindepth 1 -maxdepth 1 ! -name networks -exec rm -rf {} +)

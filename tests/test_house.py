@@ -1,8 +1,10 @@
 """The rooms: imports only go down, no circle, no private name of another room, unique stems, names written once."""
 
 import ast
+import os
 import subprocess
 import sys
+import zipfile
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -114,4 +116,61 @@ def test_the_library_measures_without_the_book():
         "assert not loaded and not book, (loaded, book)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_users_ten_lines_are_clean_to_a_type_checker():
+    lines = Path(__file__).parent / "typed" / "users_ten_lines.py"
+    command = [
+        sys.executable,
+        "-m",
+        "basedpyright",
+        "--pythonpath",
+        sys.executable,
+        "--level",
+        "error",
+        str(lines),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.long
+def test_the_wheel_measures_a_network_without_the_book(tmp_path):
+    """Built, unpacked somewhere else, and used where nothing of the `book` extra can be imported."""
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+    ]
+    done = subprocess.run([*build, str(PACKAGE.parents[1])], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        extra = {'matplotlib', 'IPython', 'papermill', 'jupytext', 'nbformat', 'bs4', 'torchvision'}\n"
+        "        if name.split('.')[0] in extra: raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from tightrope import data, margins, nets\n"
+        "assert '.whl' in data.__file__ or 'unpacked' in data.__file__\n"
+        "x, y = data.load('mnist', 'test', n=3)\n"
+        "assert margins.deepfool(nets.lenet(), x).found.all()\n"
+    )
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "unpacked")},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr

@@ -333,6 +333,7 @@ NETS = [
         lambda at: nets.initialise(nn.Sequential(nn.BatchNorm1d(3))),
     ),
     Bad("recipe: optimizer", "'sgd' or 'adam'", lambda at: training.Recipe(optimizer="sdg")),
+    Bad("recipe: precision", "'bfloat16'", lambda at: training.Recipe(precision="half")),
     Bad("recipe: schedule", "'triangular'", lambda at: training.Recipe(schedule="cosine")),
     Bad("recipe: no epochs", "epochs", lambda at: training.Recipe(epochs=0)),
     Bad("recipe: batch 0", "batch", lambda at: training.Recipe(batch=0)),

@@ -272,6 +272,24 @@ def test_cudnn_is_left_on_inside_a_training():
     assert seen[-1] == (True, False)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_training_is_in_the_precision_of_its_recipe(precision):
+    seen = set()
+
+    class Looks(nn.Module):
+        def forward(self, x):
+            if self.training:
+                seen.add(str(x.dtype).removeprefix("torch."))
+            return x
+
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), Looks())
+    training.fit(
+        net, torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 0, 1]), training.Recipe(precision=precision)
+    )
+    assert seen == {precision}
+    assert net[1].weight.dtype == torch.float32
+
+
 def test_models_are_frozen_and_given_back(task):
     net, _, _ = task
     with measured.frozen(net) as inside:

@@ -187,6 +187,12 @@ def store(book, **changes):
     records.write_arrays(path.with_suffix(".npz"), {"t.m": np.arange(3)})
 
 
+def test_the_library_of_another_checkout_starts_no_run(book):
+    (book / "lib" / "tightrope").mkdir(parents=True)
+    with pytest.raises(layout.Stop, match="but this checkout has its own"):
+        runs.start(CHAPTER)
+
+
 def test_stored_run_comes_with_numbers_and_arrays(book):
     assert runs.stored(CHAPTER) is None
     store(book)

@@ -65,6 +65,8 @@ def start(chapter: str, profile: str = "quick", seed: int = 0, device: str = "au
         checkout = layout.find_checkout()
     except layout.Stop:
         checkout = None
+    if checkout is not None:
+        checkout.require_own_library()
     if checkout is not None and not checkout.text(chapter).is_file():
         known = sorted(p.stem for p in checkout.book.glob("[0-9][0-9]-*.md"))
         raise ValueError(

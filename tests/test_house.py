@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -149,7 +150,13 @@ def test_the_wheel_measures_a_network_without_the_book(tmp_path):
         "-w",
         str(tmp_path),
     ]
-    done = subprocess.run([*build, str(PACKAGE.parents[1])], capture_output=True, text=True)
+    source = tmp_path / "source"
+    shutil.copytree(
+        PACKAGE.parent, source / "lib", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__")
+    )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PACKAGE.parents[1] / name, source)
+    done = subprocess.run([*build, str(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     code = (

@@ -71,7 +71,8 @@ class Reading:
         if path.endswith(".pyc") and "__pycache__" in path:
             path = source_from_cache(path)
         inside = _within(path, [self.root])
-        if path in self.seen or _within(path, self.skipped) or not os.path.isfile(path):
+        installed = ".egg-info" in path or ".dist-info" in path  # who is installed is asked at every start
+        if installed or path in self.seen or _within(path, self.skipped) or not os.path.isfile(path):
             return
         if inside or not _within(path, self.elsewhere):
             self.seen.add(path)

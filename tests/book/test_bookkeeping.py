@@ -9,7 +9,6 @@ import bookkeeping
 MOST = 0.08
 WAITING = {
     "02-frequency-margins",
-    "04-low-rank-features",
 }  # not yet written in the five words
 
 

@@ -23,6 +23,7 @@ def test_every_network_sees_its_view(name):
         logits = net(torch.rand(1, *view.shape, generator=torch.Generator().manual_seed(0)))
     assert logits.shape == (1, 2 if found.classes else view.classes)
     assert networks._code(net) is not None
+    assert bool(found.title) == bool(found.classes)  # those of chapter 4 are called by it
 
 
 def test_sizes_follow_profile_and_device():

@@ -178,3 +178,17 @@ def test_four_layer_options_change_one_thing_each():
         torch.testing.assert_close(features.mean(0), torch.zeros(84), atol=1e-3, rtol=0)
     alone = centred(x[:1])
     torch.testing.assert_close(alone, centred(x)[:1], atol=1e-4, rtol=1e-4)
+
+
+def test_activations_are_what_a_network_cut_there_puts_out():
+    net, x = nets.four_layer(shape=(1, 28, 28), mean=0.1, std=0.3, batch_norm=True), torch.rand(5, 1, 28, 28)
+    net.eval()
+    cut = list(dict(net.named_children())).index("relu4") + 1
+    torch.testing.assert_close(nets.activations(net, x, "relu4", batch=2), net[:cut](x).detach())
+    assert nets.activations(net, x, "conv1").shape == (5, 6 * 28 * 28)
+    assert not net.relu4._forward_hooks
+    with pytest.raises(ValueError, match="no layer 'relu9': it has normalise, conv1"):
+        nets.activations(net, x, "relu9")
+    large = nets.resnet18(classes=2).eval()
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(large.trunk.fc(nets.activations(large, x, "trunk.avgpool")), large(x))

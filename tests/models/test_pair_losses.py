@@ -130,3 +130,36 @@ def test_training_on_pairs_separates_and_survives_a_batch_of_one_class(loss):
     s = net(x).diff(dim=1)[:, 0].detach()
     a, b = s[y == 1], s[y == 0]
     assert ((s + pair_losses.bias(a, b) > 0) == (y == 1)).double().mean() > 0.99
+
+
+def linear(w, b):
+    net = nets.mlp(1, (), 2).double()
+    with torch.no_grad():
+        net.fc1.weight.copy_(torch.tensor([[0.0], [w]], dtype=torch.float64))
+        net.fc1.bias.copy_(torch.tensor([0.0, b], dtype=torch.float64))
+    return net
+
+
+@settings(max_examples=100, deadline=None)
+@given(scores, scores, st.floats(-3, 3))
+def test_the_last_bias_is_half_way_or_errs_least(a, b, start):
+    """One number an image and a weight of one: the score is that number and the bias."""
+    net, x = linear(1.0, start), torch.cat([a, b])[:, None]
+    y = torch.tensor([1] * len(a) + [0] * len(b))
+    found = pair_losses.scores(pair_losses.with_bias(net, x, y), x, batch=5)
+    low, high = found[y == 1], found[y == 0]
+    if a.min() - b.max() > 1e-9:
+        assert low.min().item() == pytest.approx(-high.max().item(), abs=1e-9)
+    every = pair_losses.trade_off(a, b)
+    errors = (high > 0).double().mean() + (low <= 0).double().mean()
+    # A bias between two scores that rounding cannot tell apart may put either on the wrong side.
+    apart = torch.cat([a, b]).sort().values.diff()
+    if (apart > 1e-9).all():
+        assert errors.item() == pytest.approx((every.type1 + every.type2).min().item())
+    assert net.fc1.bias[1].item() == start
+
+
+def test_a_network_without_a_last_bias_gets_none():
+    net = nets.four_layer(shape=(1, 28, 28), bias=False)
+    with pytest.raises(ValueError, match="no last fully connected layer with a bias"):
+        pair_losses.with_bias(net, torch.rand(2, 1, 28, 28), torch.tensor([0, 1]))

@@ -39,7 +39,7 @@ class Network:
 
     train, test: how many images, None for all. copies: as `training.augmented` makes them. Its length: `epochs`, or
     `passes` images seen in training, thirty epochs at most. classes: the two that are labels 1 and 0, where they are
-    all that is asked.
+    all that is asked. title: what a page calls it.
     """
 
     view: str
@@ -51,6 +51,7 @@ class Network:
     passes: Sizes | None = None
     copies: Sizes = (1,)
     classes: tuple[int, int] | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,15 +116,15 @@ def _in_pairs() -> dict[str, Network]:
     """Differential training's four-layer network, by loss and by what else is said to widen margins."""
     plain = training.Recipe(lr=0.05, schedule="triangular", clip=1.0)
     kinds = {
-        "cross-entropy": (plain, {}),
-        "differential": (replace(plain, loss="squared pairs"), {}),
-        "adam": (training.Recipe("adam", lr=1e-3), {}),
-        "batch-norm": (plain, {"batch_norm": True}),
-        "weight-decay": (replace(plain, weight_decay=5e-3), {}),
-        "squares": (replace(plain, loss="balanced squares"), {}),
-        "logistic": (replace(plain, loss="logistic pairs"), {}),
-        "centred": (plain, {"centred": True}),
-        "no-bias": (plain, {"bias": False}),
+        "cross-entropy": ("cross-entropy", plain, {}),
+        "differential": ("differential (7)", replace(plain, loss="squared pairs"), {}),
+        "adam": ("cross-entropy, Adam", training.Recipe("adam", lr=1e-3), {}),
+        "batch-norm": ("cross-entropy, batch norm", plain, {"batch_norm": True}),
+        "weight-decay": ("cross-entropy, weight decay", replace(plain, weight_decay=5e-3), {}),
+        "squares": ("squared loss on labels", replace(plain, loss="balanced squares"), {}),
+        "logistic": ("logistic pairs (6)", replace(plain, loss="logistic pairs"), {}),
+        "centred": ("cross-entropy, centred features", plain, {"centred": True}),
+        "no-bias": ("cross-entropy, no last bias", plain, {"bias": False}),
     }
     sizes = {"train": (200, 10_000, 10_000), "test": (100, 2_000, 2_000), "epochs": (2, 4, 30)}
 
@@ -134,8 +135,10 @@ def _in_pairs() -> dict[str, Network]:
         return nets.four_layer(seed, shape=(1, 28, 28), mean=mean, std=std, **options)
 
     return {
-        f"{pair} {kind}": Network(view, partial(build, **options), recipe, **sizes, classes=classes)
-        for kind, (recipe, options) in kinds.items()
+        f"{pair} {kind}": Network(
+            view, partial(build, **options), recipe, **sizes, classes=classes, title=title
+        )
+        for kind, (title, recipe, options) in kinds.items()
         for pair, view, build, classes in (
             ("planes", "cifar10", planes, (7, 0)),
             ("digits", "mnist", digits, (7, 3)),

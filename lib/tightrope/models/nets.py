@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from tightrope.models.architectures import densenet121, fast_resnet, resnet9, resnet18, resnet50, vgg19
@@ -22,6 +22,7 @@ __all__ = [
     "Flatten",
     "Normalise",
     "TwoLogits",
+    "activations",
     "densenet121",
     "fast_resnet",
     "four_layer",
@@ -134,3 +135,22 @@ def four_layer(
             )
     layers["logits"] = TwoLogits()
     return nn.Sequential(layers)
+
+
+def activations(net: nn.Module, x: Tensor, layer: str, batch: int = 1_000) -> Tensor:
+    """What the layer of that name ("relu4", "trunk.avgpool") puts out for x (N, …), flattened to (N, K); no gradient.
+
+    `net` stays in the mode it is in. Raises ValueError for a layer that it does not have.
+    """
+    layers = dict(net.named_modules())
+    if layer not in layers:
+        raise ValueError(f"The network has no layer {layer!r}: it has {', '.join(filter(None, layers))}.")
+    seen: list[Tensor] = []
+    hook = layers[layer].register_forward_hook(lambda module, given, out: seen.append(out.flatten(1)))
+    try:
+        with torch.no_grad():
+            for part in x.split(batch):
+                net(part)
+    finally:
+        hook.remove()
+    return torch.cat(seen)

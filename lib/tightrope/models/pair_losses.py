@@ -8,11 +8,12 @@ where the source writes sums: the minimiser is the same and a learning rate keep
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "bias",
     "logistic_pairs",
     "on_labels",
+    "scores",
     "squared_pairs",
     "trade_off",
+    "with_bias",
 ]
 
 
@@ -113,6 +116,36 @@ def trade_off(a: Tensor, b: Tensor) -> TradeOff:
     cuts = torch.cat([values[:1] - 1, between, values[-1:] + 1])
     below = lambda scores: torch.searchsorted(scores.sort().values, cuts, right=True) / len(scores)
     return TradeOff(-cuts, 1 - below(b), below(a))
+
+
+def scores(net: Callable[[Tensor], Tensor], x: Tensor, batch: int = 1_000) -> Tensor:
+    """The score (N,) that logits (N, 2) of x (N, …) make: their difference, positive for label 1. No gradient."""
+    with torch.no_grad():
+        return torch.cat([net(part).diff(dim=1)[:, 0] for part in x.split(batch)])
+
+
+def with_bias(net: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
+    """A copy of a two-class network with the bias that errs least on x (N, …), y (N,): (5) where that errs nowhere.
+
+    A loss on pairs leaves the last bias where it started. Where the classes' scores overlap, the bias is the one of
+    `trade_off` with the least sum of both shares of errors. Raises ValueError where the last fully connected layer
+    has no bias.
+    """
+    net = copy.deepcopy(net)
+    last = [layer for layer in net.modules() if isinstance(layer, nn.Linear)][-1:]
+    if not last or last[0].bias is None:
+        raise ValueError(
+            "The network has no last fully connected layer with a bias: there is none to choose."
+        )
+    found = scores(net, x)
+    a, b = found[y == 1], found[y == 0]
+    shift = bias(a, b)
+    if not a.amin() > b.amax():
+        errors = trade_off(a, b)
+        shift = errors.bias[(errors.type1 + errors.type2).argmin()]
+    with torch.no_grad():
+        last[0].bias[-1] += shift
+    return net
 
 
 def _check(a: Tensor, b: Tensor) -> None:

@@ -72,11 +72,16 @@ def _closed_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", local_resolve)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_variables_of_the_book() -> None:
+    """None of the book's variables is set, for fixtures of a module neither."""
+    for name in [name for name in os.environ if name.startswith("TIGHTROPE_")]:
+        del os.environ[name]
+
+
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The user's cache, empty and of this test alone; none of the book's variables is set."""
-    for name in [name for name in os.environ if name.startswith("TIGHTROPE_")]:
-        monkeypatch.delenv(name)
+    """The user's cache, empty and of this test alone."""
     cache = tmp_path_factory.mktemp("home") / "cache"
     monkeypatch.setattr(_files, "user_cache", lambda: cache)
     return cache

@@ -87,7 +87,7 @@ def reached(cells: Iterable[str], package: Path) -> list[tuple[str, str, str]]:
     found: set[tuple[str, str, str]] = set()
     while todo:
         module, names = todo.pop()
-        for stem in _closure(module.imports, library) | ({module.stem} & library.keys()):
+        for stem in module.sees(library):
             inside = library[stem]
             for name in names & inside.by_name.keys() | {""}:  # "": what the import itself does
                 if (stem, name) in seen:
@@ -139,6 +139,19 @@ class _Module:
             frozenset().union(*(d.mentions for d in self.definitions)) if "tightrope" in imported else set()
         )
         self.imports = (imported | mentioned) & set(stems) - {self.stem}
+        self._seen: frozenset[str] | None = None
+
+    def sees(self, library: dict[str, _Module]) -> frozenset[str]:
+        """The stems of the modules it imports, directly or not, and its own."""
+        if self._seen is None:
+            todo, found = [*self.imports, *({self.stem} & library.keys())], set()
+            while todo:
+                stem = todo.pop()
+                if stem not in found:
+                    found.add(stem)
+                    todo += library[stem].imports
+            self._seen = frozenset(found)
+        return self._seen
 
 
 @lru_cache(maxsize=8)
@@ -157,16 +170,6 @@ def _stem(path: str) -> str:
     ('data', 'attacks', 'tightrope')
     """
     return "tightrope" if path == "__init__" else path.rsplit("/", 1)[-1]
-
-
-def _closure(stems: Iterable[str], library: dict[str, _Module]) -> set[str]:
-    todo, found = list(stems), set()
-    while todo:
-        stem = todo.pop()
-        if stem not in found:
-            found.add(stem)
-            todo += library[stem].imports
-    return found
 
 
 def _body(text: str) -> list[ast.stmt]:

@@ -117,8 +117,9 @@ def _sized(source: str, profile: str) -> str:
 
 def _data_files(checkout: Checkout, sources: Iterable[str]) -> list[str]:
     """What `data.load` would find now, by content, for the data sets that the cells and the book's networks name."""
-    networks = checkout.package / "book" / "networks.py"
-    texts = [*sources, networks.read_text("utf-8")] if networks.is_file() else sources
+    texts, networks = list(sources), checkout.package / "book" / "networks.py"
+    if any(module == "book/networks" for module, _, _ in code.reached(texts, checkout.package)):
+        texts.append(networks.read_text("utf-8"))
     words = set()
     for statement in (statement for text in texts for statement in code.statements(text)):
         for node in ast.walk(statement):

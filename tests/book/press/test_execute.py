@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import nbformat
@@ -13,9 +14,10 @@ import psutil
 import pytest
 
 import small_book
+from tightrope import __main__ as entry
 from tightrope.book.checkout import Failed, Stop
 from tightrope.book.press import console, execute, keys, plans
-from tightrope.book.press.kernel import content
+from tightrope.book.press.kernel import Reading, content
 
 RECORDS = """\
 import os
@@ -200,6 +202,37 @@ def test_a_kill_leaves_no_process_behind_and_the_next_call_goes_on(tmp_path):
     assert len(small_book.ran(checkout, "second")) <= 2
 
 
+def test_ctrl_c_ends_a_kernel_that_was_just_starting_and_says_what_goes_on(tmp_path, monkeypatch, capsys):
+    slow = "import pathlib, time\ntime.sleep(20)\npathlib.Path('to the end').touch()"
+    checkout = small_book.make(tmp_path, first=small_book.chapter("first", slow))
+    about_to_start, looked_for_kernels = threading.Event(), threading.Event()
+    kernelspec, end_kernels = execute._kernelspec, execute._end_kernels
+
+    def starting(job) -> str:
+        about_to_start.set()
+        looked_for_kernels.wait(60)
+        return kernelspec(job)
+
+    def interrupted(*state) -> None:
+        about_to_start.wait(60)
+        raise KeyboardInterrupt
+
+    def ending() -> None:
+        end_kernels()
+        looked_for_kernels.set()
+
+    monkeypatch.setattr(execute, "_kernelspec", starting)
+    monkeypatch.setattr(execute.Board, "state", interrupted)
+    monkeypatch.setattr(execute, "_end_kernels", ending)
+    assert entry.main(["--root", str(tmp_path), "run", "1"]) == 130
+    assert (
+        capsys.readouterr().err
+        == "\nStopped. Finished chapters are kept; the same command goes on from here.\n"
+    )
+    assert not psutil.Process().children(recursive=True)
+    assert not (checkout.book / "to the end").exists()
+
+
 def _wait_for(look, seconds: float = 60):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -324,7 +357,9 @@ from pathlib import Path
 print("helper says", helpers.NUMBER, "data say", Path("words.txt").read_text())"""
 
 
-def test_a_chapter_runs_again_when_what_it_imported_or_opened_is_another(tmp_path):
+def test_a_chapter_runs_again_when_what_it_imported_or_opened_is_another(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # the second import is of compiled code
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "build" / "compiled"))
     checkout = small_book.make(tmp_path, first=small_book.chapter("first", READS, small_book.COUNTS))
     helper, words = checkout.book / "helpers.py", checkout.book / "words.txt"
     helper.write_text("NUMBER = 1\n")
@@ -346,6 +381,78 @@ def test_a_chapter_runs_again_when_what_it_imported_or_opened_is_another(tmp_pat
     assert not job.is_done()
 
 
+@pytest.fixture
+def noted(tmp_path, monkeypatch):
+    """A function that runs a body under the audit hook of a checkout in `tmp_path`; returns the lines noted."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "env").mkdir()
+    monkeypatch.setattr("tightrope.book.press.kernel._ELSEWHERE", {str(tmp_path / "env")})
+    for name in ("a.txt", "b.txt", "env/c.txt"):
+        (tmp_path / name).write_text(name)
+    log = tmp_path / "build" / "opened.txt"
+    reading = Reading(log, tmp_path, [tmp_path / "build"])
+    hooked = []  # an audit hook stays for good: it looks here
+    sys.addaudithook(lambda event, given: [hook(event, given) for hook in hooked] if hooked else None)
+
+    def under(body) -> list[str]:
+        hooked.append(reading)
+        try:
+            body()
+        finally:
+            hooked.clear()
+        return [line.partition("\t")[0] for line in log.read_text().splitlines()]
+
+    yield under
+    reading.out.close()
+
+
+def test_each_way_to_read_a_file_is_noted_once(noted, tmp_path):
+    def body() -> None:
+        for path in ("a.txt", tmp_path / "a.txt", os.fsencode("b.txt")):
+            with open(path) as file:
+                file.read()
+        os.close(os.open("b.txt", os.O_RDONLY))
+        with open("env/c.txt"):  # an environment inside the checkout is no input
+            pass
+        with pytest.raises(FileNotFoundError):
+            open("missing.txt").close()
+
+    assert noted(body) == ["a.txt", "b.txt"]
+
+
+def test_a_relative_path_is_another_file_in_another_folder(noted, tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_text("another")
+
+    def body() -> None:
+        for folder in (tmp_path, tmp_path / "sub"):
+            monkeypatch.chdir(folder)
+            open("a.txt").close()
+
+    assert noted(body) == ["a.txt", "sub/a.txt"]
+
+
+def test_a_file_that_another_thread_opens_while_one_is_hashed_is_noted(noted, monkeypatch):
+    def slow(path: str) -> str:
+        if path.endswith("a.txt"):
+            other = threading.Thread(target=lambda: open("b.txt").close())
+            other.start()
+            other.join()
+        return content(path)
+
+    monkeypatch.setattr("tightrope.book.press.kernel.content", slow)
+    assert sorted(noted(lambda: open("a.txt").close())) == ["a.txt", "b.txt"]
+
+
+def test_what_a_chapter_wrote_itself_is_no_input_but_what_it_adds_to_is_read(noted):
+    def body() -> None:
+        for name, mode in (("new.txt", "w"), ("a.txt", "a"), ("b.txt", "wb")):
+            open(name, mode).close()
+            open(name).close()
+
+    assert noted(body) == ["a.txt"]
+
+
 KEPT = """\
 import os, pathlib
 print("kept", [p.name for p in pathlib.Path(os.environ["TIGHTROPE_OPENED"]).parent.glob("*.pt")])"""
@@ -365,12 +472,12 @@ def test_what_a_killed_run_kept_is_taken_up_unless_what_it_read_has_changed(now,
     assert f"kept {kept}" in text_outputs(checkout, "01-first")
 
 
-HOSTILE = """import locale, os, random, sys, warnings
+HOSTILE = """import os, random, sys, yaml
 import matplotlib as mpl
 print("style", mpl.rcParams["figure.figsize"], mpl.rcParams["axes.facecolor"])
 print("random", random.__file__.startswith(sys.base_prefix), "start-up", "shadow" in globals())
 print("warnings", sys.warnoptions, "encoding", open(os.devnull, "w").encoding, "seed", os.environ["PYTHONHASHSEED"])
-print("path", any("nowhere" in p for p in sys.path), "é")"""
+print("path", any("nowhere" in p for p in sys.path), "é", "ipython", "profiled" in globals(), sys.flags.dev_mode)"""
 
 
 def test_nothing_of_the_users_reaches_a_chapter(tmp_path, monkeypatch):
@@ -378,12 +485,18 @@ def test_nothing_of_the_users_reaches_a_chapter(tmp_path, monkeypatch):
     rc, start = tmp_path / "matplotlibrc", tmp_path / "start.py"
     rc.write_text("figure.figsize: 1, 1\naxes.facecolor: red\n")
     start.write_text("shadow = 1\n")
+    ipython = tmp_path / "ipython" / "profile_default" / "startup"
+    ipython.mkdir(parents=True)
+    (ipython / "00-start.py").write_text("profiled = 1\n")
     for folder in (checkout.root, checkout.book):
-        (folder / "random.py").write_text("raise SystemExit('shadowed')\n")
+        for name in ("random", "yaml"):
+            (folder / f"{name}.py").write_text("raise SystemExit('shadowed')\n")
     hostile = {
         "MATPLOTLIBRC": str(rc),
         "PYTHONSTARTUP": str(start),
         "PYTHONWARNINGS": "error",
+        "PYTHONDEVMODE": "1",
+        "IPYTHONDIR": str(tmp_path / "ipython"),
         "PYTHONPATH": "/nowhere",
     }
     for name, value in (
@@ -395,7 +508,7 @@ def test_nothing_of_the_users_reaches_a_chapter(tmp_path, monkeypatch):
     assert "style [6.4, 4.8] white" in said
     assert "random True start-up False" in said
     assert "warnings [] encoding utf-8 seed 0" in said.lower()
-    assert "path False é" in said
+    assert "path False é ipython False False" in said
 
 
 def test_a_random_py_in_the_root_stops_nothing(tmp_path):
@@ -417,5 +530,14 @@ def test_another_checkouts_library_is_not_taken_for_this_ones(tmp_path):
 def test_what_c_code_prints_is_in_the_log_of_a_kernel_that_dies(tmp_path):
     dies = "import os\nos.write(2, b'said by C code\\n')\nos.kill(os.getpid(), 9)"
     checkout = small_book.make(tmp_path, first=small_book.chapter("first", dies))
-    with pytest.raises(Failed, match="the kernel died"):
-        run(checkout, "1")
+    without_pytest = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    done = small_book.command(
+        checkout, "run", "1", env=without_pytest
+    )  # ipykernel does otherwise under pytest
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "",
+        "01-first, cell 3: the kernel died, for want of memory perhaps (Kernel died)",
+        "    said by C code",
+        f"What was done up to there: {os.path.join('build', 'executed', 'quick', '01-first.partial.ipynb')}",
+    ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import logging
 import os
 import re
 import shutil
@@ -39,6 +40,7 @@ def run(todo: list[Job], workers: int | None = None) -> None:
     shared = any(keys.device_kind(job.device) == "cuda" for job in todo)
     build, board = todo[0].checkout.build, Board([job.chapter for job in todo])
     _forget_old_cells(todo)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says is raised, and said in `Failed`
     # papermill hands its own environment on: what all kernels share is set here, the rest by their kernelspecs.
     os.environ |= {
         "JUPYTER_PATH": str(build / "jupyter"),
@@ -62,7 +64,10 @@ def run(todo: list[Job], workers: int | None = None) -> None:
         pool.shutdown(wait=False, cancel_futures=True)
         for execution in running:
             execution.stopped = True
-        _end_kernels()
+        # Some may be starting just now.
+        while under_way := [future for future in waiting if future.running()]:
+            _end_kernels()
+            wait(under_way, timeout=0.2)
         raise
     finally:
         pool.shutdown()
@@ -208,7 +213,8 @@ def _kernelspec(job: Job) -> str:
     environment = dict.fromkeys(
         ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONUTF8"), "1"
     )
-    environment |= dict.fromkeys(("PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONOPTIMIZE"), "")
+    unset = "STARTUP WARNINGS WARNDEFAULTENCODING DEVMODE INSPECT OPTIMIZE PYCACHEPREFIX"
+    environment |= {f"PYTHON{name}": "" for name in unset.split()}
     environment |= {
         "TIGHTROPE_ROOT": str(job.checkout.root),
         "TIGHTROPE_CHAPTER": job.chapter,
@@ -228,6 +234,8 @@ def _kernelspec(job: Job) -> str:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
     argv = [sys.executable, "-P", "-m", "tightrope.book.press.kernel", "-f", "{connection_file}"]
+    # What C code prints goes to the log at once: ipykernel's own way to the page ends with the kernel.
+    argv += ["--IPKernelApp.capture_fd_output=False", "--IPKernelApp.log_level=ERROR"]
     spec = {"argv": argv, "display_name": "Python 3", "language": "python", "env": environment}
     name = f"{job.chapter}-{job.profile}".lower()
     write(build / "jupyter" / "kernels" / name / "kernel.json", json.dumps(spec))
@@ -274,10 +282,10 @@ def _seconds(job: Job) -> float:
 
 
 def _end_kernels() -> None:
-    with contextlib.suppress(Exception):
-        import psutil
+    import psutil
 
-        for process in psutil.Process().children(recursive=True):
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
 
 

@@ -12,6 +12,7 @@ import site
 import sys
 import sysconfig
 import tempfile
+import threading
 from collections.abc import Iterable
 from importlib.util import source_from_cache
 from pathlib import Path
@@ -24,7 +25,7 @@ _ELSEWHERE = {
     *sysconfig.get_paths().values(),
     site.getuserbase(),
 }
-_ELSEWHERE |= {"/usr", "/lib", "/etc", "/proc", "/sys", "/dev", "/var", "/run", "/opt", tempfile.gettempdir()}
+_ELSEWHERE |= {"/usr", "/lib", "/etc", "/proc", "/sys", "/dev", "/run", tempfile.gettempdir()}
 _ELSEWHERE |= {str(Path.home() / name) for name in (".cache", ".config", ".local", ".ipython", ".jupyter")}
 
 
@@ -41,41 +42,51 @@ class Reading:
     """An audit hook that notes every file opened to be read, once, as a line "path<TAB>digest" of `log`.
 
     root: the checkout; paths inside it are noted relative to it. skipped: folders and files that are no input, or
-    are part of the chapter's key already.
+    are part of the chapter's key already. What the chapter wrote itself before it read it is no input either.
     """
 
     def __init__(self, log: Path, root: Path, skipped: Iterable[Path]) -> None:
         self.root = os.path.realpath(root)
-        self.skipped = [os.path.realpath(path) for path in skipped]
         self.elsewhere = [os.path.realpath(path) for path in _ELSEWHERE if path]
+        self.skipped = [os.path.realpath(path) for path in skipped]
+        self.skipped += [  # an environment inside the checkout, say
+            path for path in self.elsewhere if path != self.root and _within(path, [self.root])
+        ]
         self.seen: set[str] = set()
-        self.busy = False
+        self.noting = (
+            threading.local()
+        )  # a digest opens the file too, and other threads open theirs meanwhile
         log.parent.mkdir(parents=True, exist_ok=True)
         self.out = log.open("a", encoding="utf-8", buffering=1)
 
     def __call__(self, event: str, arguments: tuple) -> None:
-        if event != "open" or self.busy:
+        if event != "open" or hasattr(self.noting, "now") or isinstance(arguments[0], int | None):
             return
         path, mode, flags = arguments
-        writes = any(c in mode for c in "wax") if isinstance(mode, str) else flags & (os.O_WRONLY | os.O_RDWR)
-        if writes or not isinstance(path, str | os.PathLike) or path in self.seen:
-            return
-        self.busy = True
-        try:
-            self.seen.add(path)
-            self._note(os.path.realpath(os.fspath(path)))
-        finally:
-            self.busy = False
-
-    def _note(self, path: str) -> None:
+        path = os.path.realpath(os.fsdecode(path))
         if path.endswith(".pyc") and "__pycache__" in path:
             path = source_from_cache(path)
+        if path in self.seen:
+            return
+        if isinstance(mode, str):
+            reads, replaces = not set(mode) & set("wax"), set(mode) & set("wx")
+        else:
+            reads, replaces = not flags & (os.O_WRONLY | os.O_RDWR), flags & (os.O_TRUNC | os.O_EXCL)
+        if reads or replaces:
+            self.seen.add(path)
+        if reads:
+            self.noting.now = True
+            try:
+                self._note(path)
+            finally:
+                del self.noting.now
+
+    def _note(self, path: str) -> None:
         inside = _within(path, [self.root])
         installed = ".egg-info" in path or ".dist-info" in path  # who is installed is asked at every start
-        if installed or path in self.seen or _within(path, self.skipped) or not os.path.isfile(path):
+        if installed or _within(path, self.skipped) or not os.path.isfile(path):
             return
         if inside or not _within(path, self.elsewhere):
-            self.seen.add(path)
             name = os.path.relpath(path, self.root) if inside else path
             self.out.write(f"{Path(name).as_posix()}\t{content(path)}\n")
 

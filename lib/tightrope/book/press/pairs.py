@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Mapping
 from difflib import SequenceMatcher
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +33,8 @@ _KEPT = ("tags", "mystnb", "nbgrader")  # of a cell's metadata; the rest is an e
 
 def read_text(path: Path) -> NotebookNode:
     """A chapter's text as a notebook without outputs, cell ids `<stem>-<index>`."""
-    import jupytext
-
     try:
-        return _named(jupytext.reads(read(path), fmt="md:myst"), path.stem)
+        return _named(copy.deepcopy(_parsed(read(path))), path.stem)
     except FileNotFoundError:
         raise Stop(f"There is no {path.name} in {path.parent}; write it.") from None
     except Exception as error:  # jupytext raises what its YAML and MyST readers raise
@@ -113,9 +112,11 @@ def merge(text: NotebookNode, executed: NotebookNode) -> NotebookNode | None:
     ran = [c for c in executed.cells if c.cell_type == "code" and "injected-parameters" not in tags(c)]
     page = copy.deepcopy(text)
     cells = [c for c in page.cells if c.cell_type == "code"]
-    if [cell_form(c.source) for c in ran] != [cell_form(c.source) for c in cells]:
+    matched = list(zip(cells, ran, strict=False))
+    same = (a.source == b.source or cell_form(a.source) == cell_form(b.source) for a, b in matched)
+    if len(cells) != len(ran) or not all(same):
         return None
-    for cell, old in zip(cells, ran, strict=True):
+    for cell, old in matched:
         cell.outputs, cell.execution_count = copy.deepcopy(old.outputs), old.execution_count
     return page
 
@@ -156,6 +157,14 @@ def parameters(notebook: NotebookNode) -> dict[str, object]:
                 except ValueError:
                     found[target.id] = ast.unparse(statement.value)
     return found
+
+
+@lru_cache(maxsize=32)
+def _parsed(text: str) -> NotebookNode:
+    """Kept: one build asks for a chapter's text several times, and reading it takes a tenth of a second."""
+    import jupytext
+
+    return jupytext.reads(text, fmt="md:myst")
 
 
 def _named(notebook: NotebookNode, stem: str) -> NotebookNode:
@@ -221,7 +230,7 @@ def _taken(path: Path, notebook: NotebookNode) -> bytes:
             seam = what != "equal"
         seam = seam or what == "delete"
     made = made.rstrip("\n") + was[len(was.rstrip("\n")) :]
-    if _said(jupytext.reads(made, fmt="md:myst")) != _said(notebook):
+    if _said(_parsed(made)) != _said(notebook):
         made = header(was) + written.removeprefix(header(written))
     made = made.replace("\n", "\r\n") if b"\r\n" in raw else made
     return made.encode("utf-8-sig" if raw.startswith(codecs.BOM_UTF8) else "utf-8")

@@ -42,6 +42,18 @@ def test_sizes_follow_profile_and_device():
             networks.book("cifar10 densenet121", profile, device)
 
 
+def test_a_table_of_sizes_takes_the_first_network_that_has_any():
+    assert networks.sizes("mnist lenet") == (
+        (1_000, 1, 3_000, 200),
+        (None, 1, 120_000, None),
+        (None, 1, 360_000, None),
+    )
+    small, large = "half-size imagenette128 resnet18", "imagenette128 resnet50"
+    assert networks.sizes(large, small) == (None, None, (None, 2, 6, None))
+    assert networks.sizes(large, small, device="cuda") == (None, None, (None, 1, 30, None))
+    assert networks.sizes(large) == (None, None, None)
+
+
 def test_a_name_is_the_same_training_as_its_parts(book):
     run = runs.start(CHAPTER, "smoke", seed=1)
     net, log = run.network("flipped mnist lenet")

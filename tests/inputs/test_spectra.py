@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tightrope import seeds, spectra
+from tightrope.fingerprint import fingerprint
 from tightrope.inputs import subspaces
 
 EXACT = 1e-11
@@ -139,6 +140,24 @@ def test_random_subspaces_are_uniform():
 def test_a_span_keeps_the_direction_and_the_sign_of_a_single_vector():
     v = draw((5,), 0, n=1)[0]
     assert spectra.span(v).coordinates(v[None]).item() == pytest.approx(v.norm().item())
+
+
+def test_a_subspace_is_named_by_what_it_holds():
+    shape = (1, 6, 6)
+    every = [
+        *one_of_each(shape, 0),
+        *one_of_each(shape, 1)[1:4],
+        *spectra.dct_windows(shape, 3),
+        *spectra.dct_diagonals(shape, 3),
+    ]
+    every += [spectra.dct_block(shape, 1, 1, 2), spectra.dct_block(shape, 1, 1, (1, 4))]
+    names = [fingerprint(s) for s in every]
+    assert len(set(names)) == len(every)
+    [
+        s.coordinates(draw(shape, 0, dtype=torch.float32)) for s in every
+    ]  # leaves copies behind, which do not count
+    assert [fingerprint(s) for s in every] == names
+    assert fingerprint(spectra.dct_windows(shape, 3)[2]) == fingerprint(spectra.dct_block(shape, 2, 2, 3))
 
 
 def test_precision_and_device_follow_the_input():

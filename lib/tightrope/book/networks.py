@@ -95,12 +95,27 @@ def book(name: str, profile: str, device: str = "cpu") -> Plan:
     if ways is None:
         raise ValueError(f"The book has no network {name!r}: it has {', '.join(BOOK)}.")
     found = BOOK[" ".join(words[ways:])]
-    at = layout.PROFILES.index(profile) + (profile == "paper" and device == "cuda")
-    chosen = {key: getattr(found, key) for key in ("train", "test", "epochs", "passes", "copies")}
-    sizes = {key: row[min(at, len(row) - 1)] for key, row in chosen.items() if row is not None}
-    if 0 in sizes.values():
+    chosen = _sizes(found, profile, device)
+    if chosen is None:
         raise ValueError(f"The network {name!r} has no size in the {profile} profile on {device}.")
-    return Plan(found, views.view(" ".join([*words[:ways], found.view])), sizes)
+    return Plan(found, views.view(" ".join([*words[:ways], found.view])), chosen)
+
+
+def sizes(*names: str, device: str = "cpu") -> tuple[tuple[int | None, ...] | None, ...]:
+    """For a chapter's table of sizes: in each profile those of the first of these networks in `BOOK` that has any.
+
+    (training images, copies of each, epochs or else passes, test images), where None is all of the images; None in
+    a profile that trains none of them.
+    """
+    found = ([_sizes(BOOK[name], profile, device) for name in names] for profile in layout.PROFILES)
+    return tuple(next((tuple(chosen.values()) for chosen in row if chosen), None) for row in found)
+
+
+def _sizes(network: Network, profile: str, device: str) -> dict[str, int | None] | None:
+    at = layout.PROFILES.index(profile) + (profile == "paper" and device == "cuda")
+    rows = {key: getattr(network, key) for key in ("train", "copies", "epochs", "passes", "test")}
+    chosen = {key: row[min(at, len(row) - 1)] for key, row in rows.items() if row is not None}
+    return None if 0 in chosen.values() else chosen
 
 
 def _mlp(seed: int, mean: Tensor, std: Tensor) -> nn.Module:

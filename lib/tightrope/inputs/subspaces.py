@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,7 +19,10 @@ from torch import Tensor
 from tightrope import seeds
 from tightrope.inputs.dct import cosines, dct2, idct2
 
+_by_fields = dataclass(init=False, eq=False, repr=False)  # so that `fingerprint` can name a subspace
 
+
+@_by_fields
 class Subspace(ABC):
     """A linear subspace S of inputs of one shape, with an orthonormal basis it need not write down.
 
@@ -94,8 +98,11 @@ class _Full(Subspace):
         return c
 
 
+@_by_fields
 class _Span(Subspace):
     """The row space of an orthonormal Q (d, D)."""
+
+    _q: _Cast
 
     def __init__(self, shape: Sequence[int], q: Tensor, name: str):
         super().__init__(shape, q.shape[0], name)
@@ -111,12 +118,15 @@ class _Span(Subspace):
         return c @ self._q.like(c)
 
 
+@_by_fields
 class _SpanComplement(Subspace):
     """What is orthogonal to the rows of Q, in coordinates of its own.
 
     The product of d Householder reflections, H = I - V T V', turns the first d axes into the rows of Q; the
     other D - d axes go to an orthonormal basis of the complement. V (D, d) and T (d, d) are all it keeps.
     """
+
+    _of: _Span
 
     def __init__(self, of: _Span):
         q = of._q.exact
@@ -142,8 +152,12 @@ class _SpanComplement(Subspace):
         return c - (c @ v) @ t.T @ v.T
 
 
+@_by_fields
 class _Block(Subspace):
     """A block of DCT coefficients, the same in every channel: two thin cosine matrices."""
+
+    _a: _Cast
+    _b: _Cast
 
     def __init__(self, shape: Sequence[int], rows: slice, cols: slice, name: str):
         channels, height, width = shape
@@ -164,8 +178,11 @@ class _Block(Subspace):
         return self._a.like(c).T @ (c.reshape(-1, *self._size) @ self._b.like(c))
 
 
+@_by_fields
 class _Coefficients(Subspace):
     """Any set of DCT coefficients, the same in every channel: a mask between two transforms."""
+
+    _at: _Cast
 
     def __init__(self, shape: Sequence[int], keep: Tensor, name: str):
         super().__init__(shape, shape[0] * int(keep.sum()), name)
@@ -185,8 +202,11 @@ class _Coefficients(Subspace):
         return idct2(spectrum)
 
 
+@_by_fields
 class _Cast:
     """An exact float64 matrix, or indices, and copies in the precision and on the device of what it meets."""
+
+    exact: Tensor
 
     def __init__(self, exact: Tensor):
         self.exact = exact.to("cpu", torch.float64 if exact.is_floating_point() else exact.dtype)

@@ -424,21 +424,17 @@ RUNS = [
     Bad("keep: texts", "takes numbers", lambda at: at.run().keep("t", names=["a", "b"])),
     Bad("keep: too much", "2,000,000", lambda at: at.run().keep("t", x=torch.zeros(300_000, 2))),
     Bad(
-        "cached: a lambda in the key",
+        "kept: a function as an argument",
         "cannot be part",
-        lambda at: at.run(TIGHTROPE_KEY="k").cached("m", int, len),
+        lambda at: at.run(TIGHTROPE_KEY="k").kept(lambda f: 1)(len),
     ),
-    Bad(
-        "cached: a function", "cannot be kept", lambda at: at.run(TIGHTROPE_KEY="k").cached("m", lambda: len)
-    ),
+    Bad("kept: a function", "cannot be kept", lambda at: at.run(TIGHTROPE_KEY="k").kept(lambda: len)()),
     Bad("network: not a network", "build must", lambda at: at.run().network(lambda seed: 3, X, Y, RECIPE)),
     Bad("network: no seed", "take the seed", lambda at: at.run().network(lambda: net(), X, Y, RECIPE)),
     Bad("network: not a function", "build must", lambda at: at.run().network(net(), X, Y, RECIPE)),
     Bad("network: no tensor", "tensor", lambda at: at.run().network(seeded, X.numpy(), Y, RECIPE)),
     Bad("network: NaN images", "NaN", lambda at: at.run().network(seeded, with_nan(X), Y, RECIPE)),
     Bad("network: empty batch", "N ≥ 1", lambda at: at.run().network(seeded, X[:0], Y[:0], RECIPE)),
-    Bad("spread: no seeds", "at least one", lambda at: runs.spread([])),
-    Bad("spread: NaN", "finite", lambda at: runs.spread([1.0, NAN])),
     Bad("stored: no JSON", "not JSON", lambda at: at.stored_of("{")),
     Bad("stored: a list", "not a record", lambda at: at.stored_of("[]")),
     Bad("stored: no quantities", "quantities", lambda at: at.stored_of(record(None))),
@@ -754,7 +750,7 @@ def test_results_go_on_without_a_disk(at, disk):
     cells = Path("build/cells")
     cells.symlink_to(getattr(at, disk)(), target_is_directory=True)
     value = torch.arange(100_000.0)
-    assert torch.equal(run.cached("m", lambda: value), value)
+    assert torch.equal(run.kept(lambda: value)(), value)
     (said,) = run.snapshot()["warnings"]
     assert said.startswith("Results cannot be kept in")
     assert said.endswith(".")

@@ -121,9 +121,9 @@ def test_what_a_source_printed_is_found_by_claim_and_by_quantity(book):
     assert claims.published("q", CHAPTER) == 1.5
     assert claims.published("a.c") == 7
     assert claims.published("t") == (0.2, 0.3)  # one number in a range
-    with pytest.raises(ValueError, match="2 numbers published for 'q': name a claim by its id"):
+    with pytest.raises(ValueError, match="2 published numbers for 'q': name a claim by its id"):
         claims.published("q")
-    with pytest.raises(ValueError, match="no number published for 's'"):
+    with pytest.raises(ValueError, match="no published number for 's'"):
         claims.published("s")
 
 

@@ -331,50 +331,46 @@ def test_kept_functions_of_one_name_are_told_apart_by_their_text(run, monkeypatc
     assert measure.__name__ == "measure"
 
 
-def test_cached_computes_in_a_live_notebook_and_keeps_under_the_executor(run, monkeypatch, book):
+def test_what_is_kept_comes_back_as_it_was(run, monkeypatch, book):
     calls = []
 
     def compute():
         calls.append(1)
         return Pair(torch.arange(3.0), (1, None, "x", math.inf, np.eye(2)))
 
-    assert run.cached("m", compute).left.tolist() == [0, 1, 2]
+    def call(of):
+        return of._kept("m", compute)
+
+    assert call(run).left.tolist() == [0, 1, 2]
     assert len(calls) == 1
     assert not (book / "build" / "cells").exists()
 
     monkeypatch.setenv("TIGHTROPE_KEY", "k1")
     monkeypatch.setattr(kept, "_class", lambda name: Pair)  # which is a test's
-    first = runs.start(CHAPTER).cached("m", compute)
-    again = runs.start(CHAPTER).cached("m", compute)
+    first, again = call(runs.start(CHAPTER)), call(runs.start(CHAPTER))
     assert len(calls) == 2
     assert torch.equal(first.left, again.left)
     assert again.right[:4] == (1, None, "x", math.inf)
     assert np.array_equal(again.right[4], np.eye(2))
     monkeypatch.setenv("TIGHTROPE_KEY", "k2")  # the code changed: another execution
-    runs.start(CHAPTER).cached("m", compute)
+    call(runs.start(CHAPTER))
     assert len(calls) == 3
 
 
-def test_cached_tells_calls_apart(book, monkeypatch):
+def test_what_is_damaged_is_computed_anew(book, monkeypatch):
     monkeypatch.setenv("TIGHTROPE_KEY", "k")
-
-    def results():
-        run = runs.start(CHAPTER)
-        by_part = [run.cached("m", lambda i=i: {"i": torch.tensor(i)}, i)["i"].item() for i in range(3)]
-        by_order = [run.cached("n", lambda i=i: torch.tensor(10 + i)).item() for i in range(3)]
-        return by_part, by_order
-
-    assert results() == results() == ([0, 1, 2], [10, 11, 12])
-
-
-def test_cached_computes_anew_what_is_damaged(book, monkeypatch):
-    monkeypatch.setenv("TIGHTROPE_KEY", "k")
-    runs.start(CHAPTER).cached("m", lambda: torch.tensor(1))
+    runs.start(CHAPTER)._kept("m", lambda: torch.tensor(1))
     (path,) = (book / "build" / "cells" / "k").iterdir()
     for damage in (path.read_bytes()[:-3], b"", b"nonsense" * 9):
         path.write_bytes(damage)
-        assert runs.start(CHAPTER).cached("m", lambda: torch.tensor(2)).item() == 2
+        assert runs.start(CHAPTER)._kept("m", lambda: torch.tensor(2)).item() == 2
         assert kept.load(path).item() == 2
+
+
+def test_an_interval_no_end_of_which_was_met_is_not_recorded(run):
+    values = np.array([1.0, math.inf, math.inf])
+    run.record("b", intervals.bootstrap(np.min, values, draws=50))
+    assert "interval" not in run.snapshot()["quantities"]["b"]
 
 
 def test_margins_survive_the_disk(tmp_path):

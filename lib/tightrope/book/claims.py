@@ -125,9 +125,12 @@ def published(name: str, chapter: str | None = None) -> Number | tuple[Number, .
             printed = claim.published
             each = isinstance(printed, tuple) and len(printed) == len(claim.quantity)
             found.add(printed[claim.quantity.index(name)] if each else printed)
-    if len(found) != 1:
-        printed = f"{len(found)} numbers" if found else "no number"
-        raise ValueError(f"book/claims.yml has {printed} published for {name!r}: name a claim by its id.")
+    if not found:
+        raise ValueError(f"book/claims.yml has no published number for {name!r}.")
+    if len(found) > 1:
+        raise ValueError(
+            f"book/claims.yml has {len(found)} published numbers for {name!r}: name a claim by its id."
+        )
     return found.pop()
 
 

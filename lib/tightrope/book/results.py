@@ -61,6 +61,8 @@ class Result:
         """What a record holds. JSON has no infinity: an interval that reaches into censored values ends at the
         largest one met, with `censored` beside it."""
         interval = self.interval and [self.low, min(self.high, self.top)]
+        if interval and not all(map(math.isfinite, interval)):  # no value of that end was met
+            interval = None
         entry = {"value": self.value, "interval": interval, "n": self.n, "unit": self.unit}
         entry |= {"kind": self.kind, "level": self.level, "censored": self.censored or None, **self.notes}
         return {key: value for key, value in entry.items() if value is not None}

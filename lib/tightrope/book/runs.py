@@ -23,7 +23,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import product
 from typing import ParamSpec, TypeVar
 
@@ -31,7 +30,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tightrope import intervals
 from tightrope import progress as _progress
 from tightrope._files import reason
 from tightrope.book import checkout as layout
@@ -43,7 +41,7 @@ from tightrope.fingerprint import fingerprint
 from tightrope.intervals import Estimate
 from tightrope.models import training
 
-__all__ = ["Run", "Spread", "Stored", "progress", "spread", "start", "stored"]
+__all__ = ["Run", "Stored", "progress", "start", "stored"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -88,32 +86,6 @@ def progress(iterable: Iterable[T], what: str, total: int | None = None) -> Iter
     return _progress.track(iterable, what, total)
 
 
-@dataclass(frozen=True)
-class Spread:
-    """The middle of values over seeds, the smallest and the largest: all that two to five can honestly say."""
-
-    median: float
-    low: float
-    high: float
-    n: int
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return self.low, self.high
-
-    def __str__(self) -> str:
-        return f"{self.median:.4g} ({self.low:.4g} to {self.high:.4g}, {self.n} seeds)"
-
-
-def spread(values: Iterable[float]) -> Spread:
-    """Median and range of one number over seeds. Raises ValueError for none, and for NaN or infinity."""
-    numbers = [float(v) for v in values]
-    if not numbers or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"spread needs at least one value, all finite, not {numbers}.")
-    s = intervals.spread(numbers)
-    return Spread(s.value, s.low, s.high, s.n)
-
-
 class Run:
     """One run of a chapter, made by `start`.
 
@@ -127,9 +99,7 @@ class Run:
         self._checkout = checkout
         self._began = time.monotonic()
         self._arrays: dict[str, np.ndarray] = {}
-        self._calls: dict[str, int] = {}
         self._results: dict[str, Result] = {}
-        self._printed: dict[str, float] | None = None
         self._record = {
             "chapter": chapter,
             "profile": profile,
@@ -266,12 +236,16 @@ class Run:
                 cells.append(self._cell(ids[-1], value(**here), over, unit, n))
             if published:
                 ids = ids if published is True else [published.format(**place)]
-                printed = (self._published(id) for id in ids)
-                cells.insert(0, tables.number(next((p for p in printed if p is not None), "–"), None))
+                cells.insert(0, tables.number(next(filter(None, map(self._printed, ids)), "–"), None))
             rows.append([", ".join(grid[axis][at] for axis, at in place.items()), *cells])
         heads = [head, *(["published"] if published else []), *across.values()]
         marked = list(across).index(mark) + len(heads) - len(across) if mark in across and columns else None
         return tables.Table(heads, rows, marked)
+
+    def _printed(self, name: str) -> float | tuple[float, ...] | None:
+        with suppress(ValueError, FileNotFoundError, layout.Stop):
+            return self.published(name)
+        return None
 
     def _cell(self, name: str, value: object, over: str | None, unit: str | None, n: int | None) -> object:
         """What a table shows of one value, recorded where there is one."""
@@ -282,23 +256,9 @@ class Run:
             return self._results[name]
         return self.record(name, value, over=over, unit=unit, n=n)
 
-    def published(self, name: str) -> float:
+    def published(self, name: str) -> float | tuple[float, ...]:
         """The number that the source printed for a quantity, from the claims; ValueError where it printed none."""
-        printed = self._published(name)
-        if printed is None:
-            raise ValueError(f"The claims of {self.chapter} have no published number for {name!r}.")
-        return printed
-
-    def _published(self, name: str) -> float | None:
-        if self._printed is None:
-            listed = [] if self._checkout is None else claims.load(self._checkout.book / "claims.yml")
-            self._printed = {}
-            for claim in listed:
-                numbers = claim.published if isinstance(claim.published, tuple) else (claim.published,)
-                if claim.chapter == self.chapter and len(numbers) == len(claim.quantity):
-                    pairs = zip(claim.quantity, numbers, strict=True)
-                    self._printed |= {quantity: p for quantity, p in pairs if not isinstance(p, str)}
-        return self._printed.get(name)
+        return claims.published(name, self.chapter)
 
     @property
     def stored(self) -> Stored | None:
@@ -350,14 +310,6 @@ class Run:
             return self._kept(function.__name__, lambda: function(*args, **options), *parts)
 
         return call
-
-    def cached(self, name: str, compute: Callable[[], T], *key_parts: object) -> T:
-        """compute()'s result, kept as `kept` does; `key_parts` and the order of calls tell equal names apart."""
-        if not os.environ.get("TIGHTROPE_KEY"):
-            return compute()
-        call = fingerprint(name, *key_parts)
-        self._calls[call] = self._calls.get(call, 0) + 1
-        return self._kept(name, compute, call, self._calls[call])
 
     def _kept(self, name: str, compute: Callable[[], T], *parts: object) -> T:
         key = os.environ.get("TIGHTROPE_KEY")

@@ -430,3 +430,18 @@ def test_what_does_not_fit_is_said_in_a_sentence(call, says):
     with pytest.raises(ValueError, match=says) as error:
         call(nets.lenet(), torch.rand(3, *IMAGE, generator=torch.Generator().manual_seed(0)))
     assert "\n" not in str(error.value)
+
+
+def test_margins_are_found_by_the_name_of_their_subspace():
+    spaces = [spectra.span(torch.eye(6)[0], name="u₁"), spectra.full((6,)), spectra.random_subspace((6,), 2)]
+    net = nets.mlp(6, (8,), 3, seed=1)
+    m = margins.deepfool(net, torch.randn(5, 6), spaces, keep=True)
+    for j, space in enumerate(spaces):
+        one = m[space.name]
+        assert torch.equal(one.norm, m.norm[:, j : j + 1])
+        assert torch.equal(one.delta, m.delta[:, j : j + 1])
+        assert torch.equal(one.quantile(0.5), m.quantile(0.5)[j : j + 1])
+    with pytest.raises(
+        ValueError, match="0 of these subspaces are called 'u2': they are 'u₁', 'full space', 'random'"
+    ):
+        m["u2"]

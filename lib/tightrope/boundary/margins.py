@@ -45,6 +45,7 @@ class Margins:
     steps   linearisations DeepFool took
     origin  (N,) the predicted label each search started from
     delta   (N, J, *shape) the perturbations of length `norm`, zero where not found; None unless asked for
+    names   of the subspaces: `m["u₁"]` is the margins in that one, J = 1
     """
 
     norm: Tensor
@@ -54,6 +55,19 @@ class Margins:
     steps: Tensor
     origin: Tensor
     delta: Tensor | None = None
+    names: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Margins:
+        """The margins in the subspace of that name. Raises ValueError where none, or more than one, has it."""
+        if self.names.count(name) != 1:
+            listed = ", ".join(map(repr, self.names))
+            raise ValueError(
+                f"{self.names.count(name)} of these subspaces are called {name!r}: they are {listed}."
+            )
+        j = [self.names.index(name)]
+        columns = (self.norm, self.raw, self.found, self.label, self.steps)
+        delta = None if self.delta is None else self.delta[:, j]
+        return Margins(*(column[:, j] for column in columns), self.origin, delta, (name,))
 
     def quantile(self, q: float | Sequence[float], *, raw: bool = False) -> Tensor:
         """Quantiles over the samples, (J,) or (len(q), J). Censored rows count as larger than every found
@@ -110,8 +124,11 @@ def deepfool(
             _Search(net, block, spaces, overshoot, max_steps, rivals, rows).run(refine, tight, keep)
             for block in blocks
         ]
-    columns = [[getattr(part, field.name) for part in parts] for field in fields(Margins)]
-    return Margins(*(None if column[0] is None else torch.cat(column) for column in columns))
+    columns = [
+        [getattr(part, field.name) for part in parts] for field in fields(Margins) if field.name != "names"
+    ]
+    joined = (None if column[0] is None else torch.cat(column) for column in columns)
+    return Margins(*joined, tuple(space.name for space in spaces))
 
 
 class _Search:

@@ -1,13 +1,16 @@
 """One line that says how far a long cell is, and leaves no trace on the page.
 
 The line goes to the file named by `TIGHTROPE_PROGRESS` (which the process that executes the chapters
-reads) when that is set, under the cell in a live notebook, to stderr when that is a terminal, and nowhere
-otherwise. Ground floor: no torch.
+reads) when that is set, under the cell in a live notebook, to stderr when that is a terminal, and to the log
+`tightrope` every ten seconds otherwise: `logging.getLogger("tightrope").setLevel("WARNING")` silences it.
+Ground floor: no torch.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 import sys
 import time
@@ -19,8 +22,10 @@ from tightrope._files import replacing
 T = TypeVar("T")
 
 EVERY = 0.2  # seconds between two updates: nobody reads faster
+LOG_EVERY = 10.0  # seconds between two lines in a log, where each one stays
 _stack: list[str] = []  # one text for every `track` that is under way, the outermost first
 _last = float("-inf")
+_logged = time.monotonic()
 _display: tuple[int, Any] = (-1, None)  # the cell that shows a line, and its handle
 
 
@@ -78,6 +83,28 @@ def _show(parts: list[str], now: bool = False) -> None:
         elif sys.stderr is not None and sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
+        elif text:
+            _log(text)
+
+
+def _log(text: str) -> None:
+    global _logged
+    if _last - _logged >= LOG_EVERY:
+        _logged = _last
+        _logger().info(text)
+
+
+@functools.cache
+def _logger() -> logging.Logger:
+    """Ours, with a handler and a level of its own unless the program has set up logging."""
+    logger = logging.getLogger("tightrope")
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+    return logger
 
 
 def _notebook() -> Any | None:

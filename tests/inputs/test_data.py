@@ -3,6 +3,8 @@ import hashlib
 import pickle
 import re
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -232,6 +234,13 @@ def test_torchvision_loads_beside_this_torch():
     net = _torchvision.torchvision().models.resnet18(num_classes=3).eval()
     with torch.no_grad():
         assert net(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("first", ["import tightrope", "from tightrope import margins, nets"])
+def test_torchvision_loads_after_the_library_was_imported_by_whoever_imports_it(first):
+    code = f"{first}; import sys, torchvision; torchvision.models.resnet18"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_module_text_and_code_agree_on_the_names():

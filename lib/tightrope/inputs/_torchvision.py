@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -23,20 +22,25 @@ def torchvision() -> ModuleType:
 
     Raises ImportError, in one sentence, where it is not installed or does not match torch.
     """
-    if "torchvision" not in sys.modules:
-        spec = importlib.util.find_spec("torchvision")
-        if spec is None or spec.origin is None:
-            raise ImportError("torchvision is not installed: install it in the version that matches torch.")
-        if not _declared and not _compiled_operators_load(Path(spec.origin).parent):
-            library = torch.library.Library("torchvision", "FRAGMENT")
-            for name in ("nms", "qnms"):
-                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _declared.append(library)
     try:
         return importlib.import_module("torchvision")
     except (ImportError, RuntimeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "torchvision":
+            say = "torchvision is not installed: install it in the version that matches torch."
+            raise ImportError(say) from error
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImportError(f"torchvision does not match torch {torch.__version__} ({first}).") from error
+
+
+def declare_operators() -> None:
+    """Declare what torchvision misses, once, where its compiled operators do not load; before its first import."""
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None or _declared or _compiled_operators_load(Path(spec.origin).parent):
+        return
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _declared.append(library)
 
 
 def _compiled_operators_load(folder: Path) -> bool:

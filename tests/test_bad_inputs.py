@@ -349,7 +349,7 @@ NETS = [
     Bad("fit: a label too few", "one a sample", lambda at: training.fit(net(), X, Y[:3], RECIPE)),
     Bad("fit: label 2 of 2 classes", "from 0 to 1", lambda at: training.fit(net(), X, Y + 1, RECIPE)),
     Bad("fit: wrong inputs", "(N, 5)", lambda at: training.fit(net(), torch.zeros(4, 6), Y, RECIPE)),
-    Bad("fit: one output", "two classes", lambda at: training.fit(net(classes=1), X, Y, RECIPE)),
+    Bad("fit: one output", "nets.TwoLogits", lambda at: training.fit(net(classes=1), X, Y, RECIPE)),
     Bad("fit: x_test alone", "both", lambda at: training.fit(net(), X, Y, RECIPE, 0, X)),
     Bad(
         "fit: stop without test", "stop_at", lambda at: training.fit(net(), X, Y, training.Recipe(stop_at=1))

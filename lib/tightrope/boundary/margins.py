@@ -24,7 +24,7 @@ from torch import Tensor
 from tightrope import progress
 from tightrope.boundary import crossing
 from tightrope.inputs.subspaces import Subspace, full
-from tightrope.models.measured import check_input, frozen
+from tightrope.models.measured import check_input, measured
 
 __all__ = ["Margins", "deepfool"]
 
@@ -116,9 +116,9 @@ def deepfool(
     spaces = [full(x.shape[1:])] if subspaces is None else subspaces
     spaces = [spaces] if isinstance(spaces, Subspace) else list(spaces)
     _check(x, spaces, overshoot, max_steps, rivals, tight, chunk)
-    size = x[0].numel() * x.element_size() * max(rivals, len(spaces))
-    blocks = x.split(max(1, BLOCK_BYTES // size))
-    with frozen(model) as net:
+    with measured(model, x, chunk=chunk) as (net, x):
+        size = x[0].numel() * x.element_size() * max(rivals, len(spaces))
+        blocks = x.split(max(1, BLOCK_BYTES // size))
         rows = chunk or _chunk(net, x, rivals)
         parts = [
             _Search(net, block, spaces, overshoot, max_steps, rivals, rows).run(refine, tight, keep)
@@ -140,7 +140,8 @@ class _Search:
         self.scale, self.max_steps, self.chunk = 1 + overshoot, max_steps, chunk
         with torch.no_grad():
             logits = torch.cat([net(part) for part in x.split(chunk)])
-        _check_logits(logits, len(x))
+        if not logits.isfinite().all():
+            raise ValueError("The model returns NaN or infinite logits on the clean inputs.")
         self.ranked = logits.sort(dim=1, descending=True, stable=True).indices[:, :rivals]
         self.origin = self.ranked[:, 0]
         rows = len(x) * len(spaces)
@@ -340,12 +341,3 @@ def _check(
             "DeepFool needs max_steps >= 1, rivals >= 2, tight >= 0 and chunk >= 1, "
             f"not {max_steps}, {rivals}, {tight} and {chunk}."
         )
-
-
-def _check_logits(logits: Tensor, n: int) -> None:
-    if logits.ndim != 2 or len(logits) != n or logits.shape[1] < 2:
-        raise ValueError(
-            f"The model must return logits (N, L) with L >= 2, not {tuple(logits.shape)} for {n} inputs."
-        )
-    if not logits.isfinite().all():
-        raise ValueError("The model returns NaN or infinite logits on the clean inputs.")

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 from tightrope import progress, seeds
 from tightrope._files import reason, replacing
 from tightrope.fingerprint import fingerprint
-from tightrope.models import pair_losses
+from tightrope.models import measured, outputs, pair_losses
 
 OBJECTIVES = {
     "cross-entropy": cross_entropy,
@@ -163,7 +163,7 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
-                    logits = net(x[rows].contiguous(memory_format=layout))
+                    logits = outputs.logits(net(x[rows].contiguous(memory_format=layout)))
                     loss = OBJECTIVES[recipe.loss](logits, y[rows])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -196,16 +196,26 @@ def fit(
 
 
 def accuracy(net: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, batch: int = 1_000) -> float:
-    """The fraction of x (N, …) that `net`, any callable to logits (N, classes), gives the label y (N,)."""
+    """The fraction of x (N, …) that `net`, any callable to logits (N, classes), gives the label y (N,).
+
+    A module is asked in eval mode, and is as it was afterwards. Raises ValueError for what cannot be measured (see
+    `measured`): NaN logits, or a network in train mode inside a function, whose answers depend on the batch.
+    """
     if len(x) == 0 or len(x) != len(y):
         raise ValueError(
             f"accuracy needs as many labels as samples and at least one, not {len(y)} and {len(x)}."
         )
-    right = torch.zeros((), dtype=torch.int64, device=x.device)
-    with torch.no_grad():
-        for i in range(0, len(x), batch):
-            right += (net(x[i : i + batch]).argmax(1) == y[i : i + batch]).sum()
-    return right.item() / len(x)
+    with measured.measured(net, x, of="labels", chunk=batch) as (net, x):
+        right = torch.zeros((), dtype=torch.int64, device=x.device)
+        wrong = torch.zeros_like(right)
+        for part, wanted in zip(x.split(batch), y.split(batch), strict=True):
+            logits = net(part)
+            right += (logits.argmax(1) == wanted).sum()
+            wrong += (~logits.isfinite().all(1)).sum()
+        right, wrong = torch.stack([right, wrong]).tolist()
+    if wrong:
+        raise ValueError(f"The model returns NaN or infinite logits on {wrong} of {len(x)} inputs.")
+    return right / len(x)
 
 
 def augmented(x: Tensor, y: Tensor, copies: int = 2, shift: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -302,7 +312,8 @@ def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optim
 def _check(net: nn.Module, x: Tensor, y: Tensor, what: str) -> None:
     """One sentence for data that cannot be trained on or tested with."""
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() < 2 or len(x) == 0:
-        raise ValueError(f"The {what} samples must be a float tensor (N, …) with N ≥ 1.")
+        cure = ": divide by 255, x.float() / 255" if getattr(x, "dtype", None) == torch.uint8 else ""
+        raise ValueError(f"The {what} samples must be a float tensor (N, …) with N ≥ 1{cure}.")
     if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != x.shape[:1]:
         raise ValueError(f"The {what} labels must be an int64 tensor of shape ({len(x)},), one a sample.")
     weight = next(iter(net.parameters()), x)
@@ -315,14 +326,18 @@ def _check(net: nn.Module, x: Tensor, y: Tensor, what: str) -> None:
         raise ValueError(
             f"The {what} samples are {x.dtype}, the network's weights {weight.dtype}: convert one."
         )
+    if x.dtype in outputs.HALVES:
+        raise ValueError(
+            'Networks are trained in float32 or float64: Recipe(precision="bfloat16") is autocast.'
+        )
     if not x.isfinite().all():
         raise ValueError(f"The {what} samples hold NaN or infinite values: remove them first.")
-    net.eval()  # one sample must not move a batch norm's averages
-    with torch.no_grad():
-        logits = net(x[:1])
-    if logits.dim() != 2 or len(logits) != 1 or logits.shape[1] < 2:
+    # One sample, on a loan: it must not move a batch norm's averages.
+    with measured.frozen(net):
+        logits = measured.first_answer(net, x[:1])
+    if not logits.isfinite().all():
         raise ValueError(
-            f"The network must give logits (N, classes) with two classes or more, not {logits.shape}."
+            f"The network returns NaN or infinite logits on the {what} samples, before any training."
         )
     low, high = y.min().item(), y.max().item()
     if low < 0 or high >= logits.shape[1]:

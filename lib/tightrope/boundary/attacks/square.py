@@ -70,4 +70,4 @@ def square(
         return best, found
 
     with torch.no_grad():
-        return run(search, model, x, labels, targeted, box, seed, chunk, "square attack")
+        return run(search, model, x, labels, targeted, box, seed, chunk, "square attack", "logits")

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from types import CellType
 from typing import NamedTuple
 
 import torch
@@ -94,6 +95,9 @@ def measured(
         stack.callback(loan.close)
         if isinstance(model, nn.Module):
             _freeze(loan, model)
+        for hidden in _within(model):
+            for module in hidden.modules():
+                loan.module(module)
         with _trying:
             trial = _Trial(model, x, of, chunk, loan)
             trial.run()
@@ -187,9 +191,9 @@ class _Trial:
 
     def _first(self) -> Tensor:
         """A few rows and their logits. What the network raises here is what it has against these inputs."""
-        most = self.chunk or len(self.x)
+        n, most = len(self.x), self.chunk or len(self.x)
         refusal = None
-        for size in dict.fromkeys((min(ROWS, most, len(self.x)), most, 1)):
+        for size in dict.fromkeys((min(ROWS, most, n), most, min(most, n), 1)):
             self.rows = _filled(self.x[:size], size)
             try:
                 answer = self._answer(self.rows)
@@ -200,7 +204,8 @@ class _Trial:
             else:
                 self.size = size if refusal else None
                 found = outputs.check(answer, self.rows, self.of)
-                self.eps = torch.finfo(found.dtype).eps
+                # float64 may have float32 inside
+                self.eps = max(torch.finfo(found.dtype).eps, torch.finfo(torch.float32).eps)
                 return found.to(self.dtype)
         raise ValueError(_refused(self.x, refusal)) from refusal
 
@@ -360,6 +365,23 @@ def _freeze(loan: Loan, model: nn.Module) -> None:
     for weight in model.parameters():
         loan.freeze(weight)
     model.eval()
+
+
+def _within(model: object, depth: int = 3) -> Iterator[nn.Module]:
+    """The modules that a function holds in plain sight, called or not: its own, a method's, a partial's, a wrapper's."""
+    if isinstance(model, nn.Module):
+        yield model
+    elif depth:
+        code, known = getattr(model, "__code__", None), getattr(model, "__globals__", {})
+        held = [getattr(model, "__self__", None), getattr(model, "func", None), *getattr(model, "args", ())]
+        held += [
+            cell.cell_contents for cell in getattr(model, "__closure__", None) or () if cell != CellType()
+        ]
+        held += [known[name] for name in getattr(code, "co_names", ()) if name in known]
+        held += getattr(model, "__dict__", {}).values()
+        for one in held:
+            if isinstance(one, nn.Module) or (callable(one) and not isinstance(one, type)):
+                yield from _within(one, depth - 1)
 
 
 def _faster(model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:

@@ -123,6 +123,7 @@ def run(
     draws = seeds.generator(seed, f"attack: {name}", x.device)
     images, found = [], []
     with measured(model, x, of=of, chunk=chunk) as (net, x):
+        labels = labels.clone()  # they may have been made where no graph can hold them
         clean = torch.cat([net(part) for part in x.split(size)])
         _check(clean, x, labels, box)
         chunks = list(zip(x.split(size), labels.split(size), clean.split(size), strict=True))

@@ -7,7 +7,8 @@ puts it back.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -106,3 +107,15 @@ class Loan:
                     lent.undo()
                     _lent.pop(key, None)
             del self._mine[key]
+
+
+@contextmanager
+def borrowed(model: nn.Module, wide: bool = False) -> Iterator[Loan]:
+    """`model` with all modules inside: whatever the block does to them, or they to themselves, is undone at its end."""
+    loan = Loan(wide)
+    try:
+        for module in model.modules():
+            loan.module(module)
+        yield loan
+    finally:
+        loan.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,3 +54,33 @@ def check(answer: Any, x: Tensor, of: str) -> Tensor:
             f"The network's logits are on {found.device}, its inputs on {x.device}: return them on one device."
         )
     return found
+
+
+def first_answer(model: Callable[[Tensor], Any], x: Tensor) -> Tensor:
+    """Logits of x (N, …), or one sentence for what the network has against it or does not return."""
+    try:
+        answer = model(x.clone())
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(refused(x, error)) from error
+    return check(answer, x, "labels")
+
+
+def refused(x: Tensor, error: Exception) -> str:
+    """What a network raised over inputs x, as one sentence with the likely cure."""
+    cure = ""
+    if not x.is_floating_point():
+        cure = "; convert images of whole numbers, x.float() / 255"
+    elif x.ndim == 4 and x.shape[3] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+        cure = "; images are (N, C, H, W), x.permute(0, 3, 1, 2)"
+    elif x.ndim == 3:
+        cure = "; one image needs a batch axis, x[None]"
+    shape = ", ".join(["N", *map(str, x.shape[1:])])
+    return f"The network does not take inputs ({shape}) of {x.dtype} on {x.device}: {said(error)}{cure}."
+
+
+def said(error: Exception) -> str:
+    """What an error says, in a part of a sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(". :")

@@ -23,6 +23,7 @@ from tightrope import progress, seeds
 from tightrope._files import reason, replacing
 from tightrope.fingerprint import fingerprint
 from tightrope.models import measured, outputs, pair_losses
+from tightrope.models.loans import borrowed
 
 OBJECTIVES = {
     "cross-entropy": cross_entropy,
@@ -102,6 +103,7 @@ class Diverged(ValueError):
     """The training loss stopped being a number."""
 
 
+@torch.inference_mode(False)
 def fit(
     net: nn.Module,
     x: Tensor,
@@ -127,6 +129,10 @@ def fit(
 
     Raises ValueError for data that do not fit the network and `Diverged` when the loss is not finite.
     """
+    if any(p.is_inference() for p in net.parameters()):
+        raise ValueError(
+            "This network was made in torch.inference_mode, and cannot be trained: make it outside."
+        )
     _check(net, x, y, "training")
     if (x_test is None) != (y_test is None):
         raise ValueError("Give both x_test and y_test, or neither.")
@@ -333,8 +339,8 @@ def _check(net: nn.Module, x: Tensor, y: Tensor, what: str) -> None:
     if not x.isfinite().all():
         raise ValueError(f"The {what} samples hold NaN or infinite values: remove them first.")
     # One sample, on a loan: it must not move a batch norm's averages.
-    with measured.frozen(net):
-        logits = measured.first_answer(net, x[:1])
+    with borrowed(net), torch.no_grad():
+        logits = outputs.first_answer(net.eval(), x[:1])
     if not logits.isfinite().all():
         raise ValueError(
             f"The network returns NaN or infinite logits on the {what} samples, before any training."

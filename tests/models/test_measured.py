@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tests import inputs_table
 from tests.oracles.margins import affine_margins
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
@@ -96,7 +97,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "in place": lambda: nn.Sequential(InPlace(), nn.ReLU(inplace=True), *head()),
     "counts": lambda: nn.Sequential(Counts(), *head()),
     "clamps": lambda: nn.Sequential(nn.Flatten(), Clamps(36, 3)),
-    "views": lambda: nn.Sequential(Views(1, 2, 3), *head(32)),
+    "views": lambda: nn.Sequential(nn.Conv2d(1, 2, 1), Views(2, 2, 3), *head(32)),
     "starts": lambda: nn.Sequential(Starts(), *head()),
     "spectral norm": lambda: nn.Sequential(
         nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(36, 3))
@@ -384,6 +385,17 @@ def test_weights_are_laid_out_anew_only_where_nothing_changes():
         torch.testing.assert_close(values, net(x))
 
 
+def test_a_network_that_views_its_weights_is_measured_in_their_own_order():
+    net = nn.Sequential(Views(2, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(98, 3))
+    same = nn.Sequential(nn.Conv2d(2, 2, 3), *net[1:])
+    same[0].load_state_dict(net[0].state_dict())
+    x, y = torch.rand(5, 2, 9, 9), torch.tensor([0, 1, 2, 0, 1])
+    torch.testing.assert_close(margins.deepfool(net, x).norm, margins.deepfool(same, x).norm)
+    square = [attacks.square(model, x, y, eps=0.1, queries=5).images for model in (net, same)]
+    torch.testing.assert_close(*square)
+    assert training.accuracy(net, x, y) == training.accuracy(same, x, y)
+
+
 def test_a_row_alone_is_the_row_in_a_batch_of_one_size(affine):
     with measured.measured(fixed(affine.net, 4), affine.x) as (net, x):
         assert torch.equal(net(x[:1]), net(x)[:1])
@@ -512,6 +524,16 @@ def test_inputs_that_a_network_does_not_take_name_their_cure(kind):
     says, make = INPUTS[kind]
     with pytest.raises(ValueError, match=re.escape(says)):
         margins.deepfool(nets.lenet(0), make())
+
+
+def test_the_table_of_inputs_and_functions_holds_nothing_but_right_and_sentences():
+    wrong = {
+        (name, function): said
+        for name, row in inputs_table.table().items()
+        for function, said in row.items()
+        if said.startswith("!")
+    }
+    assert not wrong
 
 
 def test_one_row_at_a_time_is_a_function_of_its_row(affine):

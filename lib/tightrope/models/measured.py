@@ -66,10 +66,11 @@ def measured(
     own errors into sentences.
     """
     check_input(model, x, of)
-    halves = isinstance(model, nn.Module) and of != "labels" and _precision(model, x) in outputs.HALVES
-    if halves:
+    precision = _precision(model, x) if isinstance(model, nn.Module) else x.dtype
+    halves = precision in outputs.HALVES and (precision != x.dtype or of != "labels")
+    if halves and isinstance(model, nn.Module):
         warnings.warn(
-            f"The network is {_precision(model, x)}: it is measured on a float32 copy of its weights.",
+            f"The network is {precision}: it is measured on a float32 copy of its weights.",
             stacklevel=_outside(),
         )
     with ExitStack() as stack:
@@ -79,19 +80,20 @@ def measured(
             t.is_inference() for t in [*model.parameters(), *model.buffers()]
         ):
             model = copy.deepcopy(model)  # such weights can be in no graph
-        x = x.detach()
+        # In one order of memory: random numbers are drawn in it too.
+        x = x.detach().contiguous()
         x = x.clone() if x.is_inference() else x
         x = x.float() if x.dtype in outputs.HALVES and of != "labels" else x
         loan, draws = Loan(wide=halves), _Draws(x.device)
         stack.callback(draws.put_back)
         stack.callback(loan.close)
-        for known in _within(model):
-            for module in known.modules():
-                loan.module(module)
+        known = [module for found in _within(model) for module in found.modules()]
+        for module in known:
+            loan.module(module)
         if isinstance(model, nn.Module):
             _freeze(loan, model)
         with _trying:
-            trial = Trial(model, x, of, chunk, loan)
+            trial = Trial(model, x, of, chunk, loan, known)
             trial.run()
         draws.note()
         yield trial.net, x
@@ -101,7 +103,7 @@ def check_input(model: Model, x: Tensor, of: str = "gradients") -> None:
     """Raises ValueError unless x (N, …) is a batch of real inputs, in the model's precision, on its device."""
     if not isinstance(x, Tensor):
         raise ValueError(
-            f"A measurement takes a batch of real inputs (N, …) as a tensor, not {type(x).__name__}."
+            f"A measurement takes a batch of real inputs (N, …) as a tensor, not {type(x).__name__}: torch.as_tensor."
         )
     if x.ndim < 2 or not len(x) or (not x.is_floating_point() and of != "labels"):
         cure = ""
@@ -109,6 +111,8 @@ def check_input(model: Model, x: Tensor, of: str = "gradients") -> None:
             cure = ": one input needs a batch axis, x[None]"
         elif x.dtype == torch.uint8:
             cure = ": divide by 255, x.float() / 255"
+        elif len(x) and not x.is_floating_point():
+            cure = ": convert them, x.float()"
         raise ValueError(
             f"A measurement takes a batch of real inputs (N, …), not {x.dtype} of shape {tuple(x.shape)}{cure}."
         )

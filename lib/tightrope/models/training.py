@@ -24,6 +24,7 @@ from tightrope._files import reason, replacing
 from tightrope.fingerprint import fingerprint
 from tightrope.models import measured, outputs, pair_losses
 from tightrope.models.loans import borrowed
+from tightrope.models.trial import TO_255, to_255
 
 OBJECTIVES = {
     "cross-entropy": cross_entropy,
@@ -129,6 +130,8 @@ def fit(
 
     Raises ValueError for data that do not fit the network and `Diverged` when the loss is not finite.
     """
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"Only an nn.Module can be trained, not a {type(net).__name__}.")
     if any(p.is_inference() for p in net.parameters()):
         raise ValueError(
             "This network was made in torch.inference_mode, and cannot be trained: make it outside."
@@ -162,7 +165,9 @@ def fit(
         net.train()
         order = torch.randperm(len(x), generator=generator, device=x.device)
         total = torch.zeros((), device=x.device)
-        with torch.enable_grad(), _same_every_time():
+        # The caller's autocast would reach the backward pass.
+        plain = torch.autocast(x.device.type, enabled=False)
+        with torch.enable_grad(), _same_every_time(), plain:
             for i in progress.track(range(batches), "batch"):
                 rows = order[i * recipe.batch : (i + 1) * recipe.batch]
                 rate = recipe.rate((state.epochs + (i + 1) / batches) / recipe.epochs)
@@ -338,9 +343,16 @@ def _check(net: nn.Module, x: Tensor, y: Tensor, what: str) -> None:
         )
     if not x.isfinite().all():
         raise ValueError(f"The {what} samples hold NaN or infinite values: remove them first.")
+    if to_255(net.modules(), x):
+        raise ValueError(TO_255)
     # One sample, on a loan: it must not move a batch norm's averages.
-    with borrowed(net), torch.no_grad():
+    with borrowed(net), torch.enable_grad():
         logits = outputs.first_answer(net.eval(), x[:1])
+        weights = [p for p in net.parameters() if p.requires_grad]
+        reached = weights and logits.requires_grad
+        slopes = torch.autograd.grad(logits.sum(), weights, allow_unused=True) if reached else ()
+    if weights and all(slope is None for slope in slopes):
+        raise ValueError("No gradient reaches the network's weights: return logits before they are detached.")
     if not logits.isfinite().all():
         raise ValueError(
             f"The network returns NaN or infinite logits on the {what} samples, before any training."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import torch
@@ -21,17 +21,20 @@ from tightrope.models.loans import Loan
 
 Model = Callable[[Tensor], object]
 
+TO_255 = "The inputs go from 0 to 255 and the network normalises images in [0, 1]: divide by 255."
 ROWS = 4  # how many rows a network is tried on
 
 
 class Trial:
     """The first passes through a network, and the one look at what came out."""
 
-    def __init__(self, model: Model, x: Tensor, of: str, chunk: int | None, loan: Loan) -> None:
-        self.model, self.x, self.of, self.chunk, self.loan = model, x, of, chunk, loan
+    def __init__(
+        self, model: Model, x: Tensor, of: str, chunk: int | None, loan: Loan, known: list[nn.Module]
+    ) -> None:
+        self.model, self.x, self.of, self.chunk, self.loan, self.known = model, x, of, chunk, loan, known
         self.size: int | None = None  # the one batch size it takes
         self.dtype = None if of == "labels" else x.dtype
-        self.modules: dict[int, nn.Module] = {}
+        self.modules: dict[int, nn.Module] = {}  # that run
 
     def net(self, z: Tensor) -> Tensor:
         """Logits of any number of rows, from copies of them."""
@@ -41,6 +44,34 @@ class Trial:
         return torch.cat([outputs.logits(answer)[:n].to(self.dtype) for answer, n in parts])
 
     def run(self) -> None:
+        with self._met():
+            first = self._first()
+            company = self._in_other_company()
+            weights = list(faster(self.model)) if isinstance(self.model, nn.Module) else []
+            seen = None
+            if weights:
+                before = [(weight, weight.data) for weight, _ in weights]
+                put(weights)
+                with suppress(
+                    ValueError, RuntimeError
+                ):  # a forward pass that views its weights: it gets them as they were
+                    seen = self._look(first, self._again(), company)
+            if seen is None or seen.moved > seen.rounding:
+                if weights:
+                    put(before)
+                seen = self._look(first, self._again(), company)
+        self._judge(seen)
+
+    @contextmanager
+    def _met(self) -> Iterator[None]:
+        """Every module that runs is borrowed before it does, however deep a function hides it."""
+        if hasattr(self.model, "_torchdynamo_orig_callable") or any(
+            "_orig_mod" in m._modules for m in self.known
+        ):
+            # What torch.compile traces with a hook in its way stays slow; it hides no more than a closure does.
+            self.modules = {id(module): module for module in self.known}
+            yield
+            return
         mine = threading.get_ident()
 
         def meet(module: nn.Module, inputs: object) -> None:
@@ -50,22 +81,9 @@ class Trial:
 
         handle = register_module_forward_pre_hook(meet)
         try:
-            first = self._first()
-            company = self._in_other_company()
-            weights = list(faster(self.model)) if isinstance(self.model, nn.Module) else []
-            seen = None
-            if weights:
-                before = [(weight, weight.data) for weight, _ in weights]
-                put(weights)
-                with suppress(ValueError):  # a forward pass that views its weights: it gets them as they were
-                    seen = self._look(first, self._again(), company)
-            if seen is None or seen.moved > seen.rounding:
-                if weights:
-                    put(before)
-                seen = self._look(first, self._again(), company)
+            yield
         finally:
             handle.remove()
-        self._judge(seen)
 
     def _first(self) -> Tensor:
         """A few rows and their logits. What the network raises here is what it has against these inputs."""
@@ -139,11 +157,6 @@ class Trial:
         x, largest = self.x, first.abs().amax()
         sums = (first.sum(1) - 1).abs().amax()
         share = (first >= 0).all() & (sums < 1e-5) if self.of != "labels" else torch.zeros_like(sums)
-        bytes_ = torch.zeros_like(sums)
-        for module in self.modules.values():
-            if isinstance(module, Normalise) and x.is_floating_point():
-                small = (module.mean.abs().amax() <= 1) & (module.std.amax() <= 1)
-                bytes_ = small & (x.amin() >= 0) & (x.amax() > 100) & (x.amax() <= 255)
         parts = (
             x.isfinite().all(),
             first.isfinite().all() & again.isfinite().all(),
@@ -151,7 +164,7 @@ class Trial:
             (again - first).abs().amax(),
             torch.zeros_like(sums) if company is None else (company - first[:1]).abs().amax(),
             share,
-            bytes_,
+            to_255(self.modules.values(), x),
         )
         values = torch.stack([part.to(first.dtype) for part in parts]).tolist()
         # Kernels for other batch sizes, or other orders of the weights, agree to half their digits at least.
@@ -162,9 +175,7 @@ class Trial:
         if not seen.finite_inputs:
             raise ValueError("The inputs hold NaN or infinity: a measurement takes finite ones.")
         if seen.bytes:
-            raise ValueError(
-                "The inputs go from 0 to 255 and the network normalises images in [0, 1]: divide by 255."
-            )
+            raise ValueError(TO_255)
         if not seen.finite_logits:
             raise ValueError("The model returns NaN or infinite logits on the clean inputs.")
         if seen.moved > seen.rounding or seen.neighbours > seen.rounding:
@@ -199,7 +210,10 @@ class Trial:
                 "it draws random numbers, keeps something between passes, or answers otherwise with gradients"
             )
         else:
-            cause = "something in it looks at the whole batch, chunk=1 measures it row by row"
+            cause = (
+                "something in it, a mean or a quantisation's scale, is the whole batch's; chunk=1 (accuracy: batch=1) "
+                "measures row by row"
+            )
         return f"The network is no function of its row: the same row {what} gets logits {apart:.2g} apart: {cause}."
 
     def _stays_probabilities(self) -> bool:
@@ -218,6 +232,16 @@ class _Seen(NamedTuple):
     probabilities: float
     bytes: float
     rounding: float
+
+
+def to_255(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Do x go to 255, where a layer normalises what goes to 1? True or False, on their device."""
+    found = torch.zeros((), dtype=torch.bool, device=x.device)
+    for module in modules:
+        if isinstance(module, Normalise) and x.is_floating_point():
+            small = (module.mean.abs().amax() <= 1) & (module.std.amax() <= 1)
+            found = found | (small & (x.amin() >= 0) & (x.amax() > 100) & (x.amax() <= 255))
+    return found
 
 
 def faster(model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:

@@ -402,7 +402,7 @@ NETS = [
     ),
     Bad(
         "fit: bytes",
-        "not a uint8 tensor",
+        "divide by 255",
         lambda at: training.fit(net(), X.byte(), Y, RECIPE),
     ),
     Bad(
@@ -419,7 +419,7 @@ NETS = [
     ),
     Bad("fit: label 2 of 2 classes", "from 0 to 1", lambda at: training.fit(net(), X, Y + 1, RECIPE)),
     Bad("fit: wrong inputs", "(N, 5)", lambda at: training.fit(net(), torch.zeros(4, 6), Y, RECIPE)),
-    Bad("fit: one output", "two classes", lambda at: training.fit(net(classes=1), X, Y, RECIPE)),
+    Bad("fit: one output", "nets.TwoLogits", lambda at: training.fit(net(classes=1), X, Y, RECIPE)),
     Bad("fit: x_test alone", "both", lambda at: training.fit(net(), X, Y, RECIPE, 0, X)),
     Bad(
         "fit: stop without test", "stop_at", lambda at: training.fit(net(), X, Y, training.Recipe(stop_at=1))
@@ -432,7 +432,7 @@ NETS = [
     ),
     Bad(
         "accuracy of nothing",
-        "x must be a finite real tensor (N, …)",
+        "batch of real inputs (N, …)",
         lambda at: training.accuracy(net(), X[:0], Y[:0]),
     ),
 ]
@@ -443,8 +443,8 @@ def deepfool(x=X, subspaces=None, model=None, **options):
 
 
 MARGINS = [
-    Bad("deepfool: empty batch", "x must be a real tensor (N, …)", lambda at: deepfool(X[:0])),
-    Bad("deepfool: bytes", "not a uint8 tensor", lambda at: deepfool(X.byte())),
+    Bad("deepfool: empty batch", "batch of real inputs (N, …)", lambda at: deepfool(X[:0])),
+    Bad("deepfool: bytes", "divide by 255", lambda at: deepfool(X.byte())),
     Bad("deepfool: one input alone", "batch of real inputs", lambda at: deepfool(X[0])),
     Bad("deepfool: NaN image", "NaN", lambda at: deepfool(with_nan(X))),
     Bad("deepfool: endless image", "infinity", lambda at: deepfool(with_nan(X, INF))),

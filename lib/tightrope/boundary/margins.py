@@ -24,7 +24,7 @@ from torch import Tensor
 from tightrope import progress, refusals
 from tightrope.boundary import crossing
 from tightrope.inputs.subspaces import Subspace, full
-from tightrope.models.measured import check_input, frozen
+from tightrope.models.measured import check_input, measured
 
 __all__ = ["Margins", "deepfool"]
 
@@ -115,8 +115,8 @@ def deepfool(
     Rows are worked on `chunk` at a time (default: what suits the device and the size of an input).
     """
     refusals.function(model=model)
-    refusals.tensor(("N", ...), x=x)
     check_input(model, x)
+    refusals.tensor(("N", ...), x=x)
     spaces = full(x.shape[1:]) if subspaces is None else subspaces
     spaces = list(spaces) if isinstance(spaces, tuple | list) else [spaces]
     refusals.whole(1, **{"the number of subspaces": len(spaces)})
@@ -130,9 +130,9 @@ def deepfool(
     refusals.truth(refine=refine, keep=keep)
     if chunk is not None:
         refusals.whole(1, chunk=chunk)
-    size = x[0].numel() * x.element_size() * max(rivals, len(spaces))
-    blocks = x.split(max(1, BLOCK_BYTES // size))
-    with frozen(model) as net:
+    with measured(model, x, chunk=chunk) as (net, x):
+        size = x[0].numel() * x.element_size() * max(rivals, len(spaces))
+        blocks = x.split(max(1, BLOCK_BYTES // size))
         rows = chunk or _chunk(net, x, rivals)
         parts = [
             _Search(net, block, spaces, overshoot, max_steps, rivals, rows).run(refine, tight, keep)
@@ -154,7 +154,8 @@ class _Search:
         self.scale, self.max_steps, self.chunk = 1 + overshoot, max_steps, chunk
         with torch.no_grad():
             logits = torch.cat([net(part) for part in x.split(chunk)])
-        _check_logits(logits, len(x))
+        if not logits.isfinite().all():
+            raise ValueError("The model returns NaN or infinite logits on the clean inputs.")
         self.ranked = logits.sort(dim=1, descending=True, stable=True).indices[:, :rivals]
         self.origin = self.ranked[:, 0]
         rows = len(x) * len(spaces)
@@ -333,12 +334,3 @@ def row_bytes(net: Model, x: Tensor, rivals: int) -> int:
 
     # The second row's share: weights are kept too, but not once a row.
     return 2 * (kept(torch.cat([x, x])) - kept(x)) + (rivals + 4) * x.numel() * x.element_size()
-
-
-def _check_logits(logits: Tensor, n: int) -> None:
-    if logits.ndim != 2 or len(logits) != n or logits.shape[1] < 2:
-        raise ValueError(
-            f"The model must return logits (N, L) with L >= 2, not {tuple(logits.shape)} for {n} inputs."
-        )
-    if not logits.isfinite().all():
-        raise ValueError("The model returns NaN or infinite logits on the clean inputs.")

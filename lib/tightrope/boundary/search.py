@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from tightrope import progress, refusals, seeds
 from tightrope.boundary import crossing
-from tightrope.models.measured import check_input, frozen
+from tightrope.models.measured import check_input, measured
 
 Model = Callable[[Tensor], Tensor]
 Box = tuple[float, float] | None
@@ -109,11 +109,12 @@ def run(
     seed: int,
     chunk: int | None,
     name: str,
+    of: str = "gradients",
 ) -> Attack:
-    """`search` on each chunk of x, behind the checks that all attacks share."""
+    """`search` on each chunk of x, behind the checks that all attacks share. `of`: what it asks of the network."""
     refusals.function(model=model)
+    check_input(model, x, of)
     refusals.tensor(("N", ...), x=x)
-    check_input(model, x)
     refusals.labels(x, labels=labels)
     refusals.truth(targeted=targeted)
     if box is not None:
@@ -123,29 +124,28 @@ def run(
     size = chunk or (256 if x.device.type == "cpu" else 4096)
     draws = seeds.generator(seed, f"attack: {name}", x.device)
     images, found = [], []
-    with frozen(model) as net:
-        for part, wanted in progress.track(
-            list(zip(x.split(size), labels.split(size), strict=True)), f"{name}, chunk"
-        ):
+    with measured(model, x, of=of, chunk=chunk) as (net, x):
+        labels = labels.clone()  # they may have been made where no graph can hold them
+        clean = torch.cat([net(part) for part in x.split(size)])
+        _check(clean, x, labels, box)
+        chunks = list(zip(x.split(size), labels.split(size), clean.split(size), strict=True))
+        for part, wanted, logits in progress.track(chunks, f"{name}, chunk"):
             task = Task(net, part, wanted, targeted, box, draws)
-            with torch.no_grad():
-                logits = net(part)
-                if not images:
-                    _check(logits, x, labels, box, len(part))
-                ready = task.over(logits)
+            ready = task.over(logits)
             adversarial, hit = search(task)
             images.append(torch.where(wide(ready, part), part, adversarial).detach())
             found.append(ready | hit)
     return Attack(torch.cat(images), torch.cat(found), x)
 
 
-def _check(logits: Tensor, x: Tensor, labels: Tensor, box: Box, n: int) -> None:
-    """What can only be told by values, in one look at the device: labels among the classes, inputs in the box."""
-    if logits.dim() != 2 or len(logits) != n or logits.shape[1] < 2:
-        raise ValueError(f"The model must return logits (N, L) with L ≥ 2, not {tuple(logits.shape)}.")
+def _check(logits: Tensor, x: Tensor, labels: Tensor, box: Box) -> None:
+    """What values alone tell, in one look at the device: finite logits, labels among the classes, inputs in the box."""
+    finite = logits.isfinite().all()
     known = ((labels >= 0) & (labels < logits.shape[1])).all()
     inside = ((x >= box[0]) & (x <= box[1])).all() if box is not None else torch.ones_like(known)
-    known, inside = torch.stack([known, inside]).tolist()
+    finite, known, inside = torch.stack([finite, known, inside]).tolist()
+    if not finite:
+        raise ValueError("The model returns NaN or infinite logits on the clean inputs.")
     if not known:
         raise ValueError(f"Labels must lie between 0 and {logits.shape[1] - 1}, the model's classes.")
     if not inside:

@@ -17,6 +17,7 @@ from torch.nn.utils import skip_init
 from tightrope import refusals
 from tightrope.models.architectures import densenet121, fast_resnet, resnet9, resnet18, resnet50, vgg19
 from tightrope.models.layers import Centre, Flatten, Normalise, Numbers, TwoLogits, initialise
+from tightrope.models.loans import borrowed
 from tightrope.models.pretrained import pretrained
 
 __all__ = [
@@ -143,7 +144,7 @@ def four_layer(
 def activations(net: nn.Module, x: Tensor, layer: str, batch: int = 1_000) -> Tensor:
     """What the layer of that name ("relu4", "trunk.avgpool") puts out for x (N, …), flattened to (N, K); no gradient.
 
-    `net` stays in the mode it is in. Raises ValueError for a layer that it does not have.
+    `net` is asked in the mode it is in and is as it was afterwards. Raises ValueError for a layer it does not have.
     """
     refusals.instance(nn.Module, net=net)
     refusals.samples(net, x=x)
@@ -155,9 +156,9 @@ def activations(net: nn.Module, x: Tensor, layer: str, batch: int = 1_000) -> Te
     seen: list[Tensor] = []
     hook = layers[layer].register_forward_hook(lambda module, given, out: seen.append(out.flatten(1)))
     try:
-        with torch.no_grad():
+        with borrowed(net), torch.no_grad():
             for part in x.split(batch):
-                net(part)
+                net(part.clone())
     finally:
         hook.remove()
     return torch.cat(seen)

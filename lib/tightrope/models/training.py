@@ -22,7 +22,9 @@ from torch.nn.functional import cross_entropy
 from tightrope import progress, refusals, seeds
 from tightrope._files import reason, replacing
 from tightrope.fingerprint import fingerprint
-from tightrope.models import pair_losses
+from tightrope.models import measured, outputs, pair_losses
+from tightrope.models.loans import borrowed
+from tightrope.models.trial import TO_255, to_255
 
 OBJECTIVES = {
     "cross-entropy": cross_entropy,
@@ -100,6 +102,7 @@ class Diverged(ValueError):
     """The training loss stopped being a number."""
 
 
+@torch.inference_mode(False)
 def fit(
     net: nn.Module,
     x: Tensor,
@@ -126,6 +129,11 @@ def fit(
     Raises ValueError for data that do not fit the network and `Diverged` when the loss is not finite.
     """
     refusals.instance(Recipe, recipe=recipe)
+    refusals.instance(nn.Module, net=net)
+    if any(p.is_inference() for p in net.parameters()):
+        raise ValueError(
+            "This network was made in torch.inference_mode, and cannot be trained: make it outside."
+        )
     _check(net, x=x, y=y)
     if (x_test is None) != (y_test is None):
         raise ValueError("Give both x_test and y_test, or neither.")
@@ -160,14 +168,16 @@ def fit(
         net.train()
         order = torch.randperm(len(x), generator=generator, device=x.device)
         total = torch.zeros((), device=x.device)
-        with torch.enable_grad(), _same_every_time():
+        # The caller's autocast would reach the backward pass.
+        plain = torch.autocast(x.device.type, enabled=False)
+        with torch.enable_grad(), _same_every_time(), plain:
             for i in progress.track(range(batches), "batch"):
                 rows = order[i * recipe.batch : (i + 1) * recipe.batch]
                 rate = recipe.rate((state.epochs + (i + 1) / batches) / recipe.epochs)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
-                    logits = net(x[rows].contiguous(memory_format=layout))
+                    logits = outputs.logits(net(x[rows].contiguous(memory_format=layout)))
                     loss = OBJECTIVES[recipe.loss](logits, y[rows])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -200,16 +210,26 @@ def fit(
 
 
 def accuracy(net: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, batch: int = 1_000) -> float:
-    """The fraction of x (N, …) that `net`, any callable to logits (N, classes), gives the label y (N,)."""
+    """The fraction of x (N, …) that `net`, any callable to logits (N, classes), gives the label y (N,).
+
+    A module is asked in eval mode, and is as it was afterwards. Raises ValueError for what cannot be measured (see
+    `measured`): NaN logits, or a network in train mode inside a function, whose answers depend on the batch.
+    """
     refusals.function(net=net)
-    refusals.samples(net, x=x)
+    measured.check_input(net, x, "labels")
     refusals.labels(x, y=y)
     refusals.whole(1, batch=batch)
-    right = torch.zeros((), dtype=torch.int64, device=x.device)
-    with torch.no_grad():
-        for i in range(0, len(x), batch):
-            right += (net(x[i : i + batch]).argmax(1) == y[i : i + batch]).sum()
-    return right.item() / len(x)
+    with measured.measured(net, x, of="labels", chunk=batch) as (net, x):
+        right = torch.zeros((), dtype=torch.int64, device=x.device)
+        wrong = torch.zeros_like(right)
+        for part, wanted in zip(x.split(batch), y.split(batch), strict=True):
+            logits = net(part)
+            right += (logits.argmax(1) == wanted).sum()
+            wrong += (~logits.isfinite().all(1)).sum()
+        right, wrong = torch.stack([right, wrong]).tolist()
+    if wrong:
+        raise ValueError(f"The model returns NaN or infinite logits on {wrong} of {len(x)} inputs.")
+    return right / len(x)
 
 
 def augmented(x: Tensor, y: Tensor, copies: int = 2, shift: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -304,15 +324,28 @@ def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optim
 
 def _check(net: nn.Module, **samples: Tensor) -> None:
     """One sentence for data, samples and their labels by name, that cannot be trained on or tested with."""
-    refusals.instance(nn.Module, net=net)
     (what, x), (labels, y) = samples.items()
+    if isinstance(x, Tensor) and x.dtype == torch.uint8:
+        raise ValueError(f"{what} holds bytes: divide by 255, {what}.float() / 255.")
     refusals.samples(net, **{what: x})
+    if to_255(net.modules(), x):
+        raise ValueError(f"{what}: {TO_255}")
     refusals.labels(x, **{labels: y})
-    net.eval()  # one sample must not move a batch norm's averages
-    with torch.no_grad():
-        logits = net(x[:1])
-    if logits.dim() != 2 or len(logits) != 1 or logits.shape[1] < 2:
-        raise ValueError(f"net must give logits (N, classes) with two classes or more, not {logits.shape}.")
+    if x.dtype in outputs.HALVES:
+        raise ValueError(
+            f'{what} is {x.dtype}, but networks are trained in float32 or float64: Recipe(precision="bfloat16") is '
+            "autocast."
+        )
+    # One sample, on a loan: it must not move a batch norm's averages.
+    with borrowed(net), torch.enable_grad():
+        logits = outputs.first_answer(net.eval(), x[:1])
+        weights = [p for p in net.parameters() if p.requires_grad]
+        reached = weights and logits.requires_grad
+        slopes = torch.autograd.grad(logits.sum(), weights, allow_unused=True) if reached else ()
+    if weights and all(slope is None for slope in slopes):
+        raise ValueError("No gradient reaches the network's weights: return logits before they are detached.")
+    if not logits.isfinite().all():
+        raise ValueError(f"The network returns NaN or infinite logits on {what}, before any training.")
     refusals.labels(x, logits.shape[1], **{labels: y})
 
 
@@ -322,8 +355,8 @@ def _check_alone(net: nn.Module, x: Tensor, batch: int) -> None:
     look = lambda module, given: numbers.append(given[0].numel() // given[0].shape[1])
     norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     hooks = [module.register_forward_pre_hook(look) for module in norms]
-    with torch.no_grad():
-        net(x[:1])
+    with borrowed(net), torch.no_grad():
+        net.eval()(x[:1])
     for hook in hooks:
         hook.remove()
     if 1 in numbers:

@@ -56,7 +56,7 @@ def ddn(
             flat = slope.flatten(1).norm(dim=1) == 0
             slope = torch.where(wide(flat, slope), anywhere, slope)
             delta = images - task.x + stride * normalize(slope.flatten(1)).view_as(slope)
-            radius = radius * torch.where(over, 1 - shrink, 1 + shrink)
+            radius = radius * torch.where(over, 1 - shrink, 1 + shrink).to(radius)
             delta = normalize(delta.flatten(1)).view_as(delta) * wide(radius, delta)
         return best, shortest.isfinite()
 

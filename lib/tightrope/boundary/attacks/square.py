@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -38,7 +39,9 @@ def square(
 
     def search(task: Task) -> tuple[Tensor, Tensor]:
         _, channels, height, width = task.x.shape
-        coin = lambda *shape: 2.0 * (torch.rand(*shape, generator=task.draws, device=task.x.device) < 0.5) - 1
+        # float32, whatever the default: other precisions draw other numbers
+        draw = partial(torch.rand, generator=task.draws, device=task.x.device, dtype=torch.float32)
+        coin = lambda *shape: 2.0 * (draw(*shape) < 0.5) - 1
         images = task.clip(task.x + eps * coin(len(task.x), channels, 1, width).to(task.x))
         value = torch.full_like(task.x.flatten(1)[:, 0], -math.inf)
         best, found, rows = task.x, torch.zeros_like(task.labels, dtype=torch.bool), torch.arange(len(task.x))
@@ -59,7 +62,7 @@ def square(
                 mine = task.rows(rows)
             part = share / 2 ** sum((k + 1) / queries > h for h in halvings)
             side = min(max(round(math.sqrt(part * height * width)), 1), height, width)
-            low = torch.rand(2, len(rows), 1, generator=task.draws, device=rows.device)
+            low = draw(2, len(rows), 1)
             down = torch.arange(height, device=rows.device) - (low[0] * (height - side + 1)).long()
             across = torch.arange(width, device=rows.device) - (low[1] * (width - side + 1)).long()
             inside = ((down >= 0) & (down < side))[:, None, :, None]
@@ -69,4 +72,4 @@ def square(
         return best, found
 
     with torch.no_grad():
-        return run(search, model, x, labels, targeted, box, seed, chunk, "square attack")
+        return run(search, model, x, labels, targeted, box, seed, chunk, "square attack", "logits")

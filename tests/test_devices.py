@@ -17,6 +17,7 @@ from tightrope import attacks, margins, nets, pair_losses, spectra, training, vi
 from tightrope.boundary import crossing, race, search
 from tightrope.boundary.attacks.pgd import LOSSES
 from tightrope.boundary.chunks import chunk_rows
+from tightrope.boundary.stepping import nearest_steps
 from tightrope.inputs import dct
 from tightrope.models import measured
 
@@ -230,7 +231,7 @@ def test_a_step_of_every_measurement_stays_on_the_device(monkeypatch, request):
         assert task.clip(x).device.type == task.over(task.answer(x)).device.type == "cuda"
     gaps, grads = on_gpu(9, 4), on_gpu(9, 4, *SHAPE)
     classes = on_gpu(9, 4, dtype=torch.int64)
-    step, ok = margins._nearest(space, gaps, grads, classes, 1e-6, count=3)
+    step, ok = nearest_steps(space, gaps, grads, classes, 1e-6, count=3)
     assert {step.device.type, ok.device.type} == {"cuda"}
 
 

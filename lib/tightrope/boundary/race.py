@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tightrope import seeds
 from tightrope.boundary.crossing import Ends, Model, rival
+from tightrope.boundary.rivals import slack
 
 STAY = 2  # steps after which one start leaves
 AROUND = (0.9, 1.2)  # a crossing predicted outside of this much of the length walked is no prediction
@@ -43,11 +44,6 @@ def sizes(passes: int, starts: int) -> list[int]:
         plan.append(size)
         left -= size
     return plan
-
-
-def slack(x: Tensor) -> float:
-    """Lengths, scores and logits that differ by less, relatively, are equal: the first of them wins, not rounding."""
-    return 1e-6 if x.dtype == torch.float32 else 1e-11
 
 
 @torch.no_grad()

@@ -19,6 +19,11 @@ from tightrope.inputs.subspaces import Subspace
 DRAWS, ROUNDS = 8, 4
 
 
+def slack(x: Tensor) -> float:
+    """Lengths, scores and logits that differ by less, relatively, are equal: the first of them wins, not rounding."""
+    return 1e-6 if x.dtype == torch.float32 else 1e-11
+
+
 def nearest(distances: Tensor, classes: Tensor, count: int, equal: float) -> Tensor:
     """Where the `count` smallest of distances (K, R) stand, (count, R): of those that are equal up to `equal`,
     relatively, the lowest class comes first, so that no rounding chooses."""

@@ -73,6 +73,7 @@ def race(
     field = Field(starts, lengths, torch.full_like(lengths, math.inf), lengths, first)
     tiny, equal = torch.finfo(x.dtype).tiny, slack(x)
     draws = seeds.generator(0, "race", x.device)
+    beside = torch.zeros_like(x)
     for step, size in enumerate(plan):
         if size < field.r.shape[1]:
             field = _shortest(field, size, equal)
@@ -81,12 +82,14 @@ def race(
         r, length = field.r.flatten(0, 1), field.length.flatten()
         p = r
         if noise:
-            if step % 2 == 0:
-                beside = torch.randn(x.shape[1:], generator=draws, dtype=x.dtype, device=x.device)
-            else:
+            if step % 2:
                 beside = -beside
-            eta = project(beside.expand(r.shape))
-            eta = eta * _each(noise * decay * length / _length(eta).clamp_min(tiny), x)
+            else:
+                draw = torch.randn(x.shape[1:], generator=draws, dtype=x.dtype, device=x.device)
+                beside = project(draw.expand(x.shape))
+                beside = beside / _each(_length(beside).clamp_min(tiny), x)
+            distance = noise * decay * field.length
+            eta = (beside[:, None] * distance.reshape(*distance.shape, *[1] * (x.ndim - 1))).flatten(0, 1)
             p = r + eta
         at = (x[:, None] + p.unflatten(0, (rows, size))).flatten(0, 1)
         own = origin[:, None].expand(rows, size).flatten()

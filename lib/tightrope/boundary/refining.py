@@ -141,6 +141,9 @@ class Refinement:
 
 
 def _project(spaces: list[Subspace], sizes: list[int], vectors: Tensor) -> Tensor:
+    """Vectors (sum(sizes) · Q, *shape), Q beside each other for every row, each onto its row's subspace."""
+    if len(spaces) == 1:
+        return spaces[0].project(vectors)
     each = len(vectors) // sum(sizes)
     parts = zip(spaces, vectors.split([each * size for size in sizes]), strict=True)
     return torch.cat([space.project(part) for space, part in parts])

@@ -7,7 +7,7 @@ import torch
 from tests.oracles.margins import affine_margins
 
 from tightrope import margins, spectra
-from tightrope.boundary import refining, rivals
+from tightrope.boundary import rivals
 
 SHAPE = (1, 14, 14)
 SPACES = [
@@ -66,13 +66,14 @@ def test_few_classes_cost_nothing():
     seen.clear()
     margins.deepfool(net, x, rivals=9)
     assert sum(seen) > ten  # the tenth class is one outside of the rivals, and looked at
+    seen.clear()
+    margins.deepfool(net, x, rivals=9, wider=0)
+    assert sum(seen) <= ten
 
 
-def test_more_near_classes_than_are_looked_at_are_said(monkeypatch):
-    monkeypatch.setattr(refining, "WIDER", 2)
-    monkeypatch.setattr(margins, "WIDER", 2)
+def test_more_near_classes_than_are_looked_at_are_said():
     with pytest.warns(UserWarning, match="margins may be too long: more than 2 classes"):
-        measured(1_000, "families", 0)
+        measured(1_000, "families", 0, wider=2)
 
 
 def test_the_usual_call_warns_of_nothing():

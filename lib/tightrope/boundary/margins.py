@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tightrope import refusals
 from tightrope.boundary.chunks import chunk_of
-from tightrope.boundary.refining import WIDER, Refinement, length_of
+from tightrope.boundary.refining import Refinement, length_of
 from tightrope.boundary.stepping import Search
 from tightrope.inputs.subspaces import Subspace, full
 from tightrope.models.measured import check_input, frozen
@@ -96,6 +96,7 @@ def deepfool(
     refine: bool = True,
     tight: int = 0,
     starts: int | None = None,
+    wider: int = 64,
     keep: bool = False,
     chunk: int | None = None,
 ) -> Margins:
@@ -112,16 +113,18 @@ def deepfool(
     With `refine` the margin is then measured along the final direction, to a relative 1e-6 (float32) or 1e-12
     (float64): on an affine classifier the exact margin in S, elsewhere an upper bound, never above `raw`. Where there
     are more classes than `rivals`, eight to 32 random directions in S say how near the others seem, and those that
-    may be nearer are gone to, 64 a row at most (more are said in a warning). That costs 8 to 32 forward passes a row,
-    and a backward pass a class gone to: with 1,000 classes 15 and 0.3 where they are random, 55 and 14 where twenty
-    each are alike; there the published rivals miss the nearest class in half of the rows, by factors of up to 16,
-    and this in one row of 5,760 (affine classifiers of 100 and 1,000 classes in 196 dimensions).
+    may be nearer are gone to, `wider` a row at most (more are said in a warning; 0: none is looked for). That costs
+    as many forward passes a row, and a backward pass a class gone to: with 1,000 classes 15 and 0.3 where they are
+    random, 55 and 14 where twenty each are alike. There the published rivals miss the nearest class in half of the
+    rows, by factors of up to 16; this did in one row of 5,760 (affine classifiers of 100 and 1,000 classes in 196
+    dimensions). On a photograph's network with few `rivals` it may take longer than all the rest.
 
     DeepFool's direction is not the shortest one. `tight` is what a race between several starts (`boundary.race`) may
     spend on a row, in passes forward and back, where a DeepFool step costs `rivals` - 1 back; then it is refined
     again. By default one start races in a subspace of fewer than half of the dimensions, and in larger ones three
-    with tight=20, four with 28 or 40, five with 48; `starts` says another number. Length over the best known one, mean / 95th percentile,
-    on test images that chose nothing here (256 digits, 256 digits, 40 photos; full space, float32):
+    with tight=20, four with 28 or 40, five with 48; `starts` says another number. Length over the best known
+    one, mean / 95th percentile, on test images that chose nothing here (256 digits, 256 digits, 40 photos; full
+    space, float32):
 
         preset                LeNet          adversarially trained   ResNet-8      CPU time over `tight=0`
         tight=0               1.50 / 1.87    1.58 / 2.09             1.18 / 1.49   1
@@ -138,7 +141,7 @@ def deepfool(
     check_input(model, x)
     spaces = [full(x.shape[1:])] if subspaces is None else subspaces
     spaces = [spaces] if isinstance(spaces, Subspace) else list(spaces)
-    _check(x, spaces, overshoot, max_steps, rivals, tight, starts, chunk)
+    _check(x, spaces, overshoot, max_steps, rivals, tight, starts, wider, chunk)
     racing = [_starts(space, tight, starts, rivals) for space in spaces]
     size = x[0].numel() * x.element_size() * max(rivals, sum(racing))
     blocks = x.split(max(1, BLOCK_BYTES // size))
@@ -148,13 +151,13 @@ def deepfool(
         for block in blocks:
             search = Search(net, block, spaces, overshoot, max_steps, rivals, rows, racing)
             search.run()
-            part, more = _measured(search, refine, tight, keep)
+            part, more = _measured(search, refine, tight, wider, keep)
             parts.append(part)
             missed += more
     if missed:
         warnings.warn(
-            f"{missed} margins may be too long: more than {WIDER} classes outside of the rivals look nearer; "
-            "raise `rivals`.",
+            f"{missed} margins may be too long: more than {wider} classes outside of the rivals look nearer: "
+            "raise `wider` or `rivals`.",
             stacklevel=2,
         )
     columns = {
@@ -166,11 +169,11 @@ def deepfool(
     return Margins(**dict(zip(columns, joined, strict=True)), names=tuple(space.name for space in spaces))
 
 
-def _measured(search: Search, refine: bool, tight: int, keep: bool) -> tuple[Margins, int]:
+def _measured(search: Search, refine: bool, tight: int, wider: int, keep: bool) -> tuple[Margins, int]:
     """The margins of a search that has run, and how many of them may have been missed by far."""
     delta, found, count = search.scale * search.r, search.found, len(search.spaces)
     raw = torch.where(found, length_of(delta), math.inf)
-    refinement = Refinement(search, delta, tight)
+    refinement = Refinement(search, delta, tight, wider)
     if refine or tight:
         refinement.run()
     delta *= found.reshape(-1, *[1] * (delta.ndim - 1))
@@ -204,6 +207,7 @@ def _check(
     rivals: int,
     tight: int,
     starts,
+    wider,
     chunk,
 ) -> None:
     if not spaces:
@@ -222,5 +226,6 @@ def _check(
             "DeepFool needs max_steps >= 1, rivals >= 2, tight >= 0 and chunk >= 1, "
             f"not {max_steps}, {rivals}, {tight} and {chunk}."
         )
+    refusals.whole(0, wider=wider)
     if starts is not None:
         refusals.whole(1, starts=starts)

@@ -16,8 +16,6 @@ from tightrope.boundary.rivals import reach, seeming_distances
 from tightrope.boundary.stepping import Search, nearest_steps
 from tightrope.inputs.subspaces import Subspace
 
-WIDER = 64  # classes outside of the rivals that are looked at one by one
-
 
 class Refinement:
     """What becomes of the rows that a search found: delta (J · n, *shape), which are shortened in place.
@@ -26,8 +24,8 @@ class Refinement:
     missed  how many rows have more classes that look nearer than were looked at
     """
 
-    def __init__(self, search: Search, delta: Tensor, tight: int):
-        self.search, self.delta, self.tight, self.missed = search, delta, tight, 0
+    def __init__(self, search: Search, delta: Tensor, tight: int, wider: int):
+        self.search, self.delta, self.tight, self.wider, self.missed = search, delta, tight, wider, 0
         self.passes, self.start = torch.zeros_like(search.steps), torch.zeros_like(search.steps)
 
     def run(self) -> None:
@@ -36,7 +34,7 @@ class Refinement:
         found = list(compress(range(len(self.delta)), search.found.tolist()))
         for mine in self._chunks(found, 1, "refining"):
             self._cross(torch.tensor(mine, device=self.delta.device), 1 / search.scale)
-        if search.logits.shape[1] > search.ranked.shape[1]:
+        if self.wider and search.logits.shape[1] > search.ranked.shape[1]:
             self._widen(found)
         if self.tight:
             for count in sorted(set(search.starts)):
@@ -75,9 +73,9 @@ class Refinement:
             self.search.net, x, logits, origin, space, length, self.search.ranked[sample]
         )
         near = torch.arange(len(rows), device=x.device)
-        for turn in range(WIDER + 1):
+        for turn in range(self.wider + 1):
             near = near[seem[near].amin(1) < reach(draws[near]) * length[near]]
-            if not len(near) or turn == WIDER:
+            if not len(near) or turn == self.wider:
                 break
             rival = seem[near].argmin(1, keepdim=True)
             seem[near] = seem[near].scatter(1, rival, math.inf)

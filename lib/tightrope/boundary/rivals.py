@@ -17,6 +17,7 @@ from tightrope.boundary.crossing import Model
 from tightrope.inputs.subspaces import Subspace
 
 DRAWS, ROUNDS = 8, 4
+NEAR = 0.1  # how far the random points lie, in lengths: near enough for a network to be straight, far for rounding
 
 
 def slack(x: Tensor) -> float:
@@ -48,8 +49,8 @@ def seeming_distances(
 ) -> tuple[Tensor, Tensor]:
     """Estimated distances (R, L) of every class from x (R, *shape) in S, and how many draws (R,) they rest on.
 
-    logits (R, L) at x, length (R,): how far the random points lie, and what an estimate is compared with: a row none
-    of whose classes may be nearer gets no further draws. `skip` (R, S): classes that are known, which get +inf.
+    logits (R, L) at x, length (R,): what an estimate is compared with: a row none of whose classes may be nearer gets
+    no further draws. `skip` (R, S): classes that are known, which get +inf.
     """
     square, draws = torch.zeros_like(logits), torch.zeros_like(origin)
     gaps = (logits - logits.gather(1, origin[:, None])).abs()
@@ -59,10 +60,10 @@ def seeming_distances(
     for turn in range(1, ROUNDS + 1):
         z = torch.randn(DRAWS, space.dim, generator=generator, dtype=x.dtype, device=x.device)
         z = space.lift(z / z.norm(dim=1, keepdim=True))
-        far = length[rows].reshape(-1, *[1] * (x.ndim - 1))
+        far = NEAR * length[rows]
         for direction in z:
-            moved = net(x[rows] + far * direction) - logits[rows]
-            moved = (moved - moved.gather(1, origin[rows, None])) / length[rows, None]
+            moved = net(x[rows] + far.reshape(-1, *[1] * (x.ndim - 1)) * direction) - logits[rows]
+            moved = (moved - moved.gather(1, origin[rows, None])) / far[:, None]
             square[rows] += moved.square()
         draws[rows] += DRAWS
         slope = (square[rows] * (space.dim / (turn * DRAWS))).sqrt()

@@ -15,9 +15,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from tightrope import attacks, margins, nets, pair_losses, spectra, training, views
-from tightrope.boundary import crossing, search
+from tightrope.boundary import crossing, race, search
 from tightrope.boundary.attacks.pgd import LOSSES
-from tightrope.boundary.margins import chunk_rows
+from tightrope.boundary.chunks import chunk_rows
+from tightrope.boundary.stepping import nearest_steps
 from tightrope.inputs import dct
 from tightrope.models import measured
 
@@ -74,6 +75,16 @@ def test_crossing_looks_at_every_third_probe(task):
     assert rows.any()
     # Leaving rows out is a stop of its own, so two for three probes.
     assert waits <= 2 * math.ceil(len(probes) / 3)
+
+
+def test_a_race_does_not_wait(task):
+    net, x, y = task
+    far = -20 * torch.sign(x - 0.5)
+    ends = crossing.Ends(*(torch.zeros(len(x)) for _ in "ht"), y)
+    one = lambda: race.race(
+        net, x, torch.stack([far, x], 1), far, y, ends, lambda v: v, race.sizes(9, 2), 1.0
+    )
+    assert stops(one) == 0
 
 
 def test_a_training_waits_once_an_epoch(task):
@@ -205,13 +216,15 @@ def test_every_subspace_stays_on_the_device(name, request):
     assert space.project(x).device.type == "cuda"
 
 
-def test_a_step_of_every_measurement_stays_on_the_device(request):
+def test_a_step_of_every_measurement_stays_on_the_device(monkeypatch, request):
     net, space = nets.lenet(0), spectra.dct_windows(SHAPE, 8, 10)[0]
     model = moved(net, request.getfixturevalue("fake"))
     x, y = on_gpu(4, *SHAPE), on_gpu(4, dtype=torch.int64)
     ends = crossing.Ends(on_gpu(4), on_gpu(4), y)
-    best, after = crossing.shorten(model, x, x, y, ends, space.project, 2)
-    assert {t.device.type for t in (best, *after)} == {"cuda"}
+    monkeypatch.setattr(race.seeds, "generator", lambda *given: None)
+    starts = torch.stack([x, x, x], 1)
+    best, after, start = race.race(model, x, starts, x, y, ends, space.project, [3, 2, 1], 1.0)
+    assert {t.device.type for t in (best, *after, start)} == {"cuda"}
     draws = torch.Generator()
     for targeted in (False, True):
         task = search.Task(model, x, y, targeted, (0.0, 1.0), draws)
@@ -219,7 +232,8 @@ def test_a_step_of_every_measurement_stays_on_the_device(request):
             assert {t.device.type for t in task.climb(x, loss)} == {"cuda"}
         assert task.clip(x).device.type == task.over(task.answer(x)).device.type == "cuda"
     gaps, grads = on_gpu(9, 4), on_gpu(9, 4, *SHAPE)
-    step, ok = margins._nearest(space, gaps, grads)
+    classes = on_gpu(9, 4, dtype=torch.int64)
+    step, ok = nearest_steps(space, gaps, grads, classes, 1e-6, count=3)
     assert {step.device.type, ok.device.type} == {"cuda"}
 
 

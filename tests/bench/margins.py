@@ -138,7 +138,7 @@ def full_space_margins() -> Report:
     net, x = lenet(), digits(256)
     with torch.no_grad():
         own = net(x).argmax(1)
-    foolbox, libraries = _foolbox(net), _adv_lib()
+    foolbox, libraries = _foolbox(net), adv_lib()
     ours = {
         "DeepFool | ours, raw": lambda k: margins.deepfool(net, x, refine=False, keep=True).delta,
         "DeepFool | ours, refined": lambda k: margins.deepfool(net, x, keep=True).delta[:, 0],
@@ -192,9 +192,9 @@ def full_space_margins() -> Report:
     return report
 
 
-def unboxed_ddn(net: nn.Module, x: Tensor, own: Tensor, steps: int) -> Tensor:
+def unboxed_ddn(net: nn.Module, x: Tensor, own: Tensor, steps: int, radius: float = 1.0) -> Tensor:
     """Rony et al.'s attack as published, but for the box and the quantisation: our margins have neither."""
-    delta, radius = torch.zeros_like(x), torch.ones(len(x))
+    delta, radius = torch.zeros_like(x), torch.full((len(x),), radius)
     best, shortest = torch.zeros_like(x), torch.full((len(x),), math.inf)
     for step in range(steps):
         at = (x + delta).requires_grad_()
@@ -221,13 +221,13 @@ def _foolbox(net: nn.Module) -> Callable[..., Tensor]:
     return attack
 
 
-def _adv_lib() -> dict[str, ModuleType]:
+def adv_lib() -> dict[str, ModuleType]:
     """adv-lib's attack modules. It imports torchvision, and a plotting server's client that nothing here uses."""
     torchvision()
     if "visdom" not in sys.modules:
         sys.modules["visdom"] = ModuleType("visdom")
         sys.modules["visdom"].Visdom = object
-    names = ("deepfool", "decoupled_direction_norm", "superdeepfool")
+    names = ("deepfool", "decoupled_direction_norm", "superdeepfool", "fast_minimum_norm")
     try:
         return {name: importlib.import_module(f"adv_lib.attacks.{name}") for name in names}
     except ModuleNotFoundError as error:

@@ -32,6 +32,13 @@ def lead(logits: Tensor, origin: Tensor) -> Tensor:
     return (logits.scatter(1, origin[:, None], -math.inf).amax(1, keepdim=True) - own).squeeze(1)
 
 
+def rival(logits: Tensor, origin: Tensor, equal: float) -> Tensor:
+    """The class (R,) of the best other logit; of those that agree with it to `equal` times the largest, the first."""
+    others = logits.scatter(1, origin[:, None], -math.inf)
+    near = others >= others.amax(1, keepdim=True) - equal * logits.abs().amax(1, keepdim=True)
+    return near.to(torch.int8).argmax(1)
+
+
 @torch.no_grad()
 def crossing(
     net: Model, x: Tensor, delta: Tensor, origin: Tensor, ends: Ends, guess: float | None = None
@@ -81,50 +88,6 @@ def crossing(
             if not len(rows):
                 break
     return _rows(high, x) * delta, Ends(ends.here, there, label)
-
-
-def shorten(
-    net: Model,
-    x: Tensor,
-    delta: Tensor,
-    origin: Tensor,
-    ends: Ends,
-    project: Callable[[Tensor], Tensor],
-    steps: int,
-) -> tuple[Tensor, Ends]:
-    """Turn each delta, which ends on the boundary, towards a shorter one in the same subspace.
-
-    A walk like DDN's (Rony et al. 2019) that starts where DeepFool ended: each step follows the projected
-    gradient of `lead`, then puts the perturbation on a sphere that shrinks while the label is another one and grows
-    while it is not; step and rate decay along a cosine. All lengths are relative to the first, so the same numbers
-    serve margins of 0.1 and of 50. `project` maps (R, *shape) onto each row's subspace. Returns the shortest
-    perturbation met that changes the label; never a longer one than was given.
-    """
-    start = delta.flatten(1).norm(dim=1)
-    r, best, radius, shortest = delta, delta, start, start
-    there, label = ends.there, ends.label
-    for step in range(steps):
-        decay = (1 + math.cos(math.pi * step / steps)) / 2
-        stride, rate = 0.05 + 1.95 * decay, 0.01 + 0.09 * decay
-        with torch.enable_grad():
-            at = (x + r).requires_grad_()
-            logits = net(at)
-            value = lead(logits, origin)
-            (gradient,) = torch.autograd.grad(value.sum(), at)
-        value, logits = value.detach(), logits.detach()
-        over = logits.argmax(1) != origin
-        length = r.flatten(1).norm(dim=1)
-        better = over & (length < shortest)
-        best, shortest = torch.where(_rows(better, x), r, best), torch.where(better, length, shortest)
-        there = torch.where(better, value, there)
-        label = torch.where(better, logits.argmax(1), label)
-        gradient = project(gradient)
-        slope = gradient.flatten(1).norm(dim=1)
-        turned = r + gradient * _rows(torch.where(slope > 0, stride * start / slope, 0), x)
-        radius = torch.where(over, (1 - rate) * torch.minimum(radius, shortest), (1 + rate) * radius)
-        size = turned.flatten(1).norm(dim=1)
-        r = turned * _rows(torch.where(size > 0, radius / size, 0), x)
-    return best, Ends(ends.here, there, label)
 
 
 def _rows(values: Tensor, x: Tensor) -> Tensor:

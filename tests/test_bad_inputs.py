@@ -650,7 +650,7 @@ LOW_RANK = [
     Bad("pgd: unknown loss", "'margin'", lambda at: attack(loss="hinge")),
     Bad("pgd: no restarts", "restarts must be", lambda at: attack(restarts=0)),
     Bad("ddn: no steps", "steps must be", lambda at: short("ddn", steps=0)),
-    Bad("ddn: shrink 1", "between 0 and 1", lambda at: short("ddn", shrink=1.0)),
+    Bad("ddn: shrink 1", "below 1", lambda at: short("ddn", shrink=1.0)),
     Bad("cw: negative confidence", "at least 0", lambda at: short("carlini_wagner", confidence=-1.0)),
     Bad("cw: no searches", "searches must be", lambda at: short("carlini_wagner", searches=0)),
     Bad("square: points", "(N, C, H, W)", lambda at: attack("square")),

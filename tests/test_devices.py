@@ -15,7 +15,6 @@ from torch.func import functional_call
 
 from tightrope import attacks, margins, nets, pair_losses, spectra, training, views
 from tightrope.boundary import crossing, search
-from tightrope.boundary.attacks.pgd import LOSSES
 from tightrope.boundary.margins import chunk_rows
 from tightrope.inputs import dct
 from tightrope.models import measured
@@ -36,11 +35,12 @@ def task():
     return net, x, net(x).argmax(1)
 
 
-# What does not depend on a count of steps, chunks or rows: the inputs are looked at once, the labels and box once.
-ONCE = 2
+# What does not depend on a count of steps, chunks or rows: the inputs are looked at once, the labels and box once, and
+# at the end how many rows are stuck.
+ONCE = 3
 
 
-def test_attacks_wait_for_the_device_twice_and_pgd_once_more_in_eight_steps(task):
+def test_attacks_wait_for_the_device_three_times_and_pgd_once_more_in_eight_steps(task):
     net, x, y = task
     assert stops(lambda: attacks.ddn(net, x, y, steps=30)) == ONCE
     assert stops(lambda: attacks.carlini_wagner(net, x, y, steps=5, searches=2)) == ONCE
@@ -210,10 +210,10 @@ def test_a_step_of_every_measurement_stays_on_the_device(request):
     ends = crossing.Ends(on_gpu(4), on_gpu(4), y)
     best, after = crossing.shorten(model, x, x, y, ends, space.project, 2)
     assert {t.device.type for t in (best, *after)} == {"cuda"}
-    draws = torch.Generator()
+    draws, seen = torch.Generator(), search.Seen(4, x.device)
     for targeted in (False, True):
-        task = search.Task(model, x, y, targeted, (0.0, 1.0), draws)
-        for loss in LOSSES:
+        task = search.Task(model, x, y, targeted, (0.0, 1.0), draws, seen, y, (0, 4))
+        for loss in search.LOSSES:
             assert {t.device.type for t in task.climb(x, loss)} == {"cuda"}
         assert task.clip(x).device.type == task.over(task.answer(x)).device.type == "cuda"
     gaps, grads = on_gpu(9, 4), on_gpu(9, 4, *SHAPE)
@@ -226,6 +226,7 @@ ATTACKS = {
     "pgd, largest change": (attacks.pgd, {"eps": 0.1, "steps": 3, "norm": "linf", "loss": "scaled"}),
     "ddn": (attacks.ddn, {"steps": 3}),
     "carlini_wagner": (attacks.carlini_wagner, {"steps": 2, "searches": 2}),
+    "carlini_wagner, as published": (attacks.carlini_wagner, {"steps": 2, "searches": 2, "loss": "margin"}),
     "carlini_wagner, no box": (attacks.carlini_wagner, {"steps": 2, "searches": 2, "box": None}),
     "square": (attacks.square, {"eps": 0.1, "queries": 3}),
 }
@@ -238,10 +239,11 @@ def test_every_attack_stays_on_the_device(name, monkeypatch, request):
     model = moved(net, request.getfixturevalue("fake"))
     for check in ("check_input", "_check"):
         monkeypatch.setattr(search, check, lambda *given: None)
+    monkeypatch.setattr(search.Seen, "warn", lambda *given: None)
     monkeypatch.setattr(search.seeds, "generator", lambda *given: None)
     attack, options = ATTACKS[name]
     found = attack(model, on_gpu(4, *SHAPE), on_gpu(4, dtype=torch.int64), **options)
-    assert {found.images.device.type, found.found.device.type} == {"cuda"}
+    assert {t.device.type for t in (found.images, found.found, found.stuck)} == {"cuda"}
 
 
 @pytest.mark.parametrize(

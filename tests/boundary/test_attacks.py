@@ -1,6 +1,8 @@
 """Attacks against the one classifier whose answer is known, an affine one, and against foolbox where it is right."""
 
 import math
+import warnings
+from functools import partial
 
 import foolbox
 import pytest
@@ -15,7 +17,7 @@ ALL = {
     "pgd l2": lambda *a, **k: attacks.pgd(*a, eps=100.0, **k),
     "pgd linf": lambda *a, **k: attacks.pgd(*a, eps=20.0, norm="linf", **k),
     "ddn": attacks.ddn,
-    "cw": lambda *a, **k: attacks.carlini_wagner(*a, steps=100, rate=0.1, **k),
+    "cw": lambda *a, **k: attacks.carlini_wagner(*a, steps=100, **k),
     "square": lambda *a, **k: attacks.square(*a, eps=20.0, queries=200, **k),
 }
 
@@ -41,13 +43,25 @@ def digits():
     return net.double().eval(), noisy(x).double(), y
 
 
+@pytest.fixture(scope="module")
+def clusters():
+    """A small ResNet with a CIFAR stem in float64, fitted to class means plus noise in (0, 1), and samples of these."""
+    g = seeds.generator(0, "clusters")
+    means = 0.5 + 0.1 * torch.randn(4, 3, 16, 16, generator=g)
+    y = torch.arange(400) % 4
+    x = (means[y] + 0.15 * torch.randn(400, 3, 16, 16, generator=g)).clamp(0, 1)
+    net = nets.fast_resnet(widths=(6, 8, 12), classes=4)
+    training.fit(net, x, y, training.Recipe(lr=0.02, epochs=4, batch=40))
+    return net.double().eval(), x[:24].double(), y[:24]
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 def test_shortest_perturbations_of_an_affine_model(classes):
     model, weight, bias, x, labels = affine(classes)
     exact = affine_margins(weight, bias, x)
     for attack, slack in (
         (attacks.ddn(model, x, labels, steps=400, box=None), 1.03),
-        (attacks.carlini_wagner(model, x, labels, steps=400, searches=9, rate=0.02, box=None), 1.03),
+        (attacks.carlini_wagner(model, x, labels, box=None), 1.03),
     ):
         norms = attack.norm()
         assert attack.found.all()
@@ -111,9 +125,11 @@ def test_one_contract(name):
     t = ALL[name](model, x, target, targeted=True, box=None)
     assert torch.equal(model(t.images).argmax(1) == target, t.found)
     assert t.found.double().mean() > 0.5
-    blind = lambda z: torch.tensor([1.0, 0.0], dtype=z.dtype) + 0 * z.flatten(1)[:, :2]
-    lost = ALL[name](blind, x, torch.zeros_like(labels), box=None)
+    blind = lambda z: torch.tensor([2.0, 0.0], dtype=z.dtype) + 0 * z.flatten(1)[:, :2]
+    with pytest.warns(UserWarning, match="40 of 40 rows are stuck.*rounding"):
+        lost = ALL[name](blind, x, torch.zeros_like(labels), box=None)
     assert not lost.found.any()
+    assert lost.stuck.all()
     assert torch.equal(lost.images, x)
     assert (lost.norm() == math.inf).all()
 
@@ -139,18 +155,25 @@ def test_restarts_and_losses_find_what_one_start_misses():
     x = torch.zeros(20, 2, dtype=torch.float64)
     model = lambda z: torch.stack([torch.zeros_like(z[:, 0]), 5 * (z[:, 0] - 0.6).relu() - 0.1], 1)
     labels = torch.zeros(20, dtype=torch.int64)
-    one, many = (attacks.pgd(model, x, labels, eps=1.0, norm="linf", restarts=k, box=None) for k in (1, 40))
-    assert not one.found.all()
-    assert many.found.all()
-    # Logits of a thousand: the softmax is one, its gradient zero, and only the other two losses see a way.
+    try_ = lambda restarts: attacks.pgd(model, x, labels, eps=1.0, norm="linf", restarts=restarts, box=None)
+    with pytest.warns(UserWarning, match="rows are stuck"):
+        one = try_(1)
+    assert (one.found ^ one.stuck).all()
+    assert one.stuck.any()
+    assert try_(40).found.all()
+
+
+@pytest.mark.parametrize(
+    "attack", [partial(attacks.pgd, eps=1.0, norm="linf", random_start=False), attacks.ddn]
+)
+def test_logits_of_a_thousand_leave_cross_entropy_stuck_and_no_other_loss(attack):
+    x, labels = torch.zeros(20, 2, dtype=torch.float64), torch.zeros(20, dtype=torch.int64)
     steep = lambda z: torch.stack([1e3 * (0.5 - z[:, 0]), 0 * z[:, 0]], 1)
-    found = {
-        loss: attacks.pgd(steep, x, labels, eps=1.0, norm="linf", random_start=False, loss=loss, box=None)
-        .found.all()
-        .item()
-        for loss in ("cross-entropy", "margin", "scaled")
-    }
-    assert found == {"cross-entropy": False, "margin": True, "scaled": True}
+    for loss in ("margin", "scaled"):
+        assert attack(steep, x, labels, loss=loss, box=None).found.all()
+    far = lambda z: steep(z) + torch.tensor([1e6, 0.0])  # no random direction gets there
+    with pytest.warns(UserWarning, match="20 of 20 rows are stuck.*'scaled'"):
+        assert attack(far, x, labels, loss="cross-entropy", box=(-1.0, 1.0)).stuck.all()
 
 
 def test_pgd_takes_foolbox_steps(digits):
@@ -162,7 +185,9 @@ def test_pgd_takes_foolbox_steps(digits):
         ("linf", foolbox.attacks.LinfPGD, 0.06 * typical),
     ):
         theirs = kind(abs_stepsize=eps / 8, steps=20, random_start=False)(model, x, y, epsilons=eps)[2]
-        ours = attacks.pgd(net, x, y, eps=eps, norm=norm, step=eps / 8, steps=20, random_start=False)
+        ours = attacks.pgd(
+            net, x, y, eps=eps, norm=norm, step=eps / 8, steps=20, random_start=False, loss="cross-entropy"
+        )
         # The last iterate is theirs, the first adversarial one ours: we can only find more.
         assert (ours.found | ~theirs).all()
         assert (ours.found != theirs).sum() <= 2
@@ -174,9 +199,9 @@ def test_short_perturbations_are_no_longer_than_foolbox_s(digits):
     net, x, y = (digits[0], *(part[:32] for part in digits[1:]))
     model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
     for ours, theirs in (
-        (attacks.ddn(net, x, y), foolbox.attacks.DDNAttack(steps=100)),
+        (attacks.ddn(net, x, y, loss="cross-entropy"), foolbox.attacks.DDNAttack(steps=100)),
         (
-            attacks.carlini_wagner(net, x, y, steps=60, searches=3, rate=0.05, constant=1.0),
+            attacks.carlini_wagner(net, x, y, steps=60, searches=3, rate=0.05, constant=1.0, loss="margin"),
             foolbox.attacks.L2CarliniWagnerAttack(3, 60, stepsize=0.05, initial_const=1.0),
         ),
     ):
@@ -194,10 +219,113 @@ def test_carlini_and_wagner_find_what_foolbox_does_but_for_its_black_images(digi
         how = {"steps": 60, "initial_const": constant, "binary_search_steps": 1, "stepsize": 0.03}
         raw, _, success = foolbox.attacks.L2CarliniWagnerAttack(**how)(model, x, y, epsilons=None)
         black = raw.flatten(1).amax(1) == 0
-        ours = attacks.carlini_wagner(net, x, y, steps=60, searches=1, rate=0.03, constant=constant)
+        ours = attacks.carlini_wagner(
+            net, x, y, steps=60, searches=1, rate=0.03, constant=constant, loss="margin"
+        )
         assert (ours.found != (success & ~black)).sum() <= 2  # a row or two may lie on the edge of a round
         failed.append(success & black)
         both = ours.found & success & ~black & (ours.norm() > 0)
         met.append((ours.norm() / (raw - x).flatten(1).norm(dim=1))[both])
     assert torch.cat(failed).any()
     assert torch.cat(met).median() == pytest.approx(1, abs=0.02)
+
+
+# What each attack finds at a radius where it finds some rows, or how short it gets.
+INVARIANT = {
+    "pgd l2": lambda eps, *a, **k: attacks.pgd(*a, eps=eps, steps=10, **k),
+    "pgd linf": lambda eps, *a, **k: attacks.pgd(*a, eps=eps / 20, steps=10, norm="linf", **k),
+    "pgd margin": lambda eps, *a, **k: attacks.pgd(*a, eps=eps, steps=10, loss="margin", restarts=2, **k),
+    "ddn": lambda eps, *a, **k: attacks.ddn(*a, steps=40, **k),
+    "cw": lambda eps, *a, **k: attacks.carlini_wagner(*a, steps=20, searches=2, **k),
+    "square": lambda eps, *a, **k: attacks.square(*a, eps=eps / 3, queries=40, **k),
+}
+
+
+@pytest.mark.parametrize("name", INVARIANT)
+@pytest.mark.parametrize("task", ["digits", "clusters"])
+def test_neither_the_scale_of_the_logits_nor_the_units_of_the_box_matter(name, task, request):
+    net, x, y = request.getfixturevalue(task)
+    x, y = x[:12], y[:12]
+    eps = attacks.ddn(net, x, y, steps=40).norm().median().item()
+    attack = INVARIANT[name]
+    plain = attack(eps, net, x, y)
+    assert plain.found.any()
+
+    def same(there, unit=1.0):
+        assert torch.equal(plain.found, there.found)
+        assert not there.stuck.any()
+        met = plain.found
+        assert torch.allclose(there.norm()[met] / unit, plain.norm()[met], rtol=0.01)
+
+    for scale in (1e-3, 1e20):
+        same(attack(eps, lambda z, by=scale: by * net(z), x, y))
+    for low, high in ((-1.0, 1.0), (0.0, 255.0)):
+        unit = high - low
+        inner = lambda z, low=low, unit=unit: net((z - low) / unit)
+        same(attack(unit * eps, inner, low + unit * x, y, box=(low, high)), unit)
+    free = attack(eps, net, x, y, box=None)
+    there = attack(100 * eps, lambda z: 1e-3 * net(z / 100), 100 * x, y, box=None)
+    assert torch.equal(free.found, there.found)
+    assert torch.allclose(there.norm()[free.found] / 100, free.norm()[free.found], rtol=0.01)
+
+
+def hidden(kind, net):
+    """The network, behind what leaves its gradient without use."""
+    if kind == "rounding":
+        return lambda z: net(torch.round(z * 32) / 32)
+    if kind == "probabilities":
+        return lambda z: (1e4 * net(z)).softmax(1)
+    if kind == "detached":
+        return lambda z: net(z).detach()
+    if kind == "NaN gradient":  # the root of a zero that stays one
+        return lambda z: net(z) + 0 * (z - z.detach()).flatten(1).square().sum(1, keepdim=True).sqrt()
+    return lambda z: net(z) + 0 * (z.detach() - 0.999).neg().log().sum((1, 2, 3))[:, None]
+
+
+KINDS = {
+    "rounding": "rounding",
+    "probabilities": "without its softmax",
+    "detached": "detached from the input",
+    "NaN gradient": "gradient is NaN",
+    "NaN on the way": "logits became NaN",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["pgd l2", "pgd linf", "ddn", "cw", "square"])
+def test_what_an_attack_cannot_see_through_is_stuck_and_told(name, kind, digits):
+    net, x, y = digits
+    x = 0.998 * x[:16]
+    y = net(x).argmax(1)
+    attack = partial(INVARIANT[name], 0.3, hidden(kind, net), x, y)
+    if name == "square" and kind in ("rounding", "detached", "NaN gradient"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert not attack().stuck.any()
+        return
+    with pytest.warns(UserWarning, match=f"rows are stuck.*{KINDS[kind]}") as said:
+        a = attack()
+    assert len(said) == 1
+    assert a.stuck.any()
+    assert not (a.stuck & a.found).any()
+    if kind != "NaN on the way":
+        assert (a.stuck | a.found).all()
+
+
+@pytest.mark.parametrize("name", INVARIANT)
+def test_an_honest_row_is_never_stuck(name, digits):
+    net, x, y = digits
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        a = INVARIANT[name](1e-3, net, x[:16], y[:16])
+    assert not a.stuck.any()
+    if name not in ("ddn", "cw"):
+        assert not a.found.all()
+
+
+def test_carlini_and_wagner_s_defaults_find_what_ddn_finds_at_ten_times_its_passes(digits):
+    net, x, y = (digits[0], *(part[:10] for part in digits[1:]))
+    ddn, cw = attacks.ddn(net, x, y), attacks.carlini_wagner(net, x, y)
+    assert cw.passes <= 10 * ddn.passes
+    assert cw.found.sum() >= ddn.found.sum()
+    assert cw.norm().median() <= 1.1 * ddn.norm().median()

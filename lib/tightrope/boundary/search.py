@@ -181,22 +181,30 @@ class Task:
         beyond = (images - self.x).abs() > delta.abs()
         return self.clip(torch.where(beyond, torch.nextafter(images, self.x), images))
 
-    def linear(self) -> tuple[Tensor, Tensor]:
-        """(R,) where the boundary lies if the logits are linear, lead / ‖∇lead‖, and the size of the lead at x.
+    def linear(self) -> Tensor:
+        """(R,) where the boundary lies if the logits are linear, lead / ‖∇lead‖.
 
-        Without a gradient the first is the size of x: something in its units.
+        Where the lead is flat at x and steep further on, as behind a softmax, that is far too long. So shorter ways
+        down the slope are tried too, a quarter each of the one before and of the size of the box or of x; the shortest
+        that crosses is taken. Without a gradient it is that size.
         """
         logits, slope = self.climb(self.x, "margin")
-        lead, length = self.lead(logits).abs(), unit(slope)[1]
+        lead, (direction, length) = self.lead(logits).abs(), unit(slope)
         size = self.x.flatten(1).norm(dim=1)
-        known = (length > 0) & (lead > 0)
-        distance = torch.where(known, lead / length, torch.where(size > 0, size, 1))
-        return distance, torch.where(lead > 0, lead, 1)
+        size = torch.where(size > 0, size, 1)
+        if self.box is not None:
+            size = torch.full_like(size, (self.box[1] - self.box[0]) * math.sqrt(self.x[0].numel()))
+        distance = torch.where((length > 0) & (lead > 0), lead / length, size)
+        for k in range(8):
+            shorter = torch.minimum(distance / 4, size * 4 ** (1 - k))
+            there = self.clip(self.x + direction * wide(shorter, direction))
+            distance = torch.where(self.over(self.answer(there)), shorter, distance)
+        return distance
 
     def yardstick(self) -> Tensor:
-        """(R,) what lengths are counted in: the box's width or, without a box, the first of `linear`."""
+        """(R,) what lengths are counted in: the box's width or, without a box, `linear`."""
         if self.box is None:
-            return self.linear()[0]
+            return self.linear()
         return torch.full_like(self.x.flatten(1)[:, 0], self.box[1] - self.box[0])
 
     def random(self, draw: str, *shape: int) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tightrope import refusals
-from tightrope.boundary.search import Attack, Box, Model, Search, Task, run, wide
+from tightrope.boundary.search import Attack, Box, Model, Search, Task, run, unit, wide
 
 
 def carlini_wagner(
@@ -32,10 +32,10 @@ def carlini_wagner(
     c starts at `constant` and is searched over `searches` rounds of `steps` each, row by row: ten times larger while
     nothing is found, then by halving. A row that no round reaches is not found. `confidence` is in logits.
 
-    `loss` "scaled": δ is counted in distances d to the linearised boundary and the lead in that at x, so that on an
-    affine model any c above 2 crosses it, in whatever units; δ is clipped to the box (the paper's projection), and a
-    step of Adam moves no number further than `rate` · d / √(numbers of an input), `rate` falling to a hundredth along a
-    cosine. The defaults are a rate of 0.3 and a constant of 10.
+    `loss` "scaled": δ is counted in distances to the linearised boundary and the lead's gradient has length one, so
+    that on an affine model any c above 2 crosses it, in whatever units; δ is clipped to the box (the paper's
+    projection), and a step of Adam moves no number further than `rate` times its share of that distance, which falls
+    to a hundredth along a cosine. The defaults are a rate of 1 and a constant of 10.
     "margin": as published, in raw units, so that it depends on them and on the logits' scale; with a box, in tanh
     space, where numbers that lie on its edge hardly move. The defaults are a rate of 0.01 and a constant of 1. (Foolbox
     3.3 gives a black image back for a row that it does not reach, and counts that as found wherever the model errs on
@@ -57,7 +57,8 @@ def adam(
     refusals.whole(1, steps=steps, searches=searches)
     refusals.choice(("scaled", "margin"), loss=loss)
     scaled = loss == "scaled"
-    rate, constant = rate or (0.3 if scaled else 0.01), constant or (10.0 if scaled else 1.0)
+    rate = (1.0 if scaled else 0.01) if rate is None else rate
+    constant = (10.0 if scaled else 1.0) if constant is None else constant
     refusals.number(above=0, rate=rate, constant=constant)
     refusals.number(least=0, confidence=confidence)
 
@@ -82,9 +83,10 @@ def adam(
                 shortest = torch.where(better, squares, shortest)
                 if k == steps:
                     break
-                pull = torch.where(lead < confidence, c / space.lead, 0)
-                slope = 2 * delta / wide(space.length.square(), delta) - wide(pull, delta) * slope
-                slope = slope * space.stretch(v)
+                if scaled:
+                    delta, slope = delta / wide(space.length, delta), unit(slope)[0]
+                pull = torch.where(lead < confidence, c, 0)
+                slope = (2 * delta - wide(pull, delta) * slope) * space.stretch(v)
                 first, second = first.lerp(slope, 0.1), second.lerp(slope.square(), 0.001)
                 adapted = first / (1 - 0.9 ** (k + 1)) / ((second / (1 - 0.999 ** (k + 1))).sqrt() + 1e-8)
                 decay = 0.01 + 0.99 * (1 + math.cos(math.pi * k / steps)) / 2 if scaled else 1
@@ -97,17 +99,17 @@ def adam(
 
 
 class _Raw:
-    """Where Adam walks: v is the image. `length` and `lead` (R,) are the units of ‖δ‖ and of the lead."""
+    """Where Adam walks: v is the image. `length` (R,) is the unit of ‖δ‖."""
 
     def __init__(self, task: Task):
         self.task, self.origin = task, task.x
-        self.length = self.lead = torch.ones_like(task.x.flatten(1)[:, 0])
+        self.length = torch.ones_like(task.x.flatten(1)[:, 0])
 
     def images(self, v: Tensor) -> Tensor:
         return v
 
     def stretch(self, v: Tensor) -> Tensor | float:
-        """How fast the image moves with v."""
+        """How fast the image moves with v, in the unit of its numbers."""
         return 1.0
 
     def back(self, v: Tensor) -> Tensor:
@@ -136,14 +138,11 @@ class _Clipped(_Raw):
     def __init__(self, task: Task):
         super().__init__(task)
         self.origin = torch.zeros_like(task.x)
-        self.length, self.lead = task.linear()
+        self.length = task.linear()
         self.each = wide(self.length / math.sqrt(task.x[0].numel()), task.x)
 
     def images(self, v: Tensor) -> Tensor:
         return self.task.clip(self.task.x + self.each * v)
-
-    def stretch(self, v: Tensor) -> Tensor:
-        return self.each
 
     def back(self, v: Tensor) -> Tensor:
         return (self.images(v) - self.task.x) / self.each

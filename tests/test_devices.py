@@ -44,6 +44,7 @@ def test_attacks_wait_for_the_device_three_times_and_pgd_once_more_in_eight_step
     net, x, y = task
     assert stops(lambda: attacks.ddn(net, x, y, steps=30)) == ONCE
     assert stops(lambda: attacks.carlini_wagner(net, x, y, steps=5, searches=2)) == ONCE
+    assert stops(lambda: attacks.fmn(net, x, y, steps=30)) == ONCE
     never = 1e-6  # a radius in which nothing is found, so that no row leaves early
     assert stops(lambda: attacks.pgd(net, x, y, eps=never, steps=7)) == ONCE
     assert stops(lambda: attacks.pgd(net, x, y, eps=never, steps=40)) <= ONCE + 40 // 8
@@ -210,7 +211,8 @@ def test_a_step_of_every_measurement_stays_on_the_device(request):
     ends = crossing.Ends(on_gpu(4), on_gpu(4), y)
     best, after = crossing.shorten(model, x, x, y, ends, space.project, 2)
     assert {t.device.type for t in (best, *after)} == {"cuda"}
-    draws, seen = torch.Generator(), search.Seen(4, x.device)
+    draws, seen = torch.Generator(), search.Seen()
+    seen.cover(4, x.device)
     for targeted in (False, True):
         task = search.Task(model, x, y, targeted, (0.0, 1.0), draws, seen, y, (0, 4))
         for loss in search.LOSSES:
@@ -229,6 +231,9 @@ ATTACKS = {
     "carlini_wagner, as published": (attacks.carlini_wagner, {"steps": 2, "searches": 2, "loss": "margin"}),
     "carlini_wagner, no box": (attacks.carlini_wagner, {"steps": 2, "searches": 2, "box": None}),
     "square": (attacks.square, {"eps": 0.1, "queries": 3}),
+    "fmn": (attacks.fmn, {"steps": 3}),
+    "fmn, no box": (attacks.fmn, {"steps": 3, "box": None}),
+    "shrinking_ball": (attacks.shrinking_ball, {"eps": 1.0, "steps": 3}),
 }
 
 

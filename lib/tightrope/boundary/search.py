@@ -36,14 +36,14 @@ class Attack:
     stuck   (N,) not found, and no wonder: wherever the row's gradient was asked for it was zero or not finite (for
             the square attack: no query changed the margin), or its logits became NaN or infinite on the way
     start   (N, *shape) x
-    passes  how many rows went through the network in all, with their gradients where it took any
+    passes  {attack: how many rows went through the network in all, with their gradients where it took any}
     """
 
     images: Tensor
     found: Tensor
     stuck: Tensor
     start: Tensor
-    passes: int
+    passes: dict[str, int]
 
     def norm(self, p: float = 2) -> Tensor:
         """(N,) ℓp lengths of the perturbations; +inf where none was found."""
@@ -54,11 +54,15 @@ class Attack:
 class Seen:
     """What N rows under attack met on the way, whoever asked."""
 
-    def __init__(self, n: int, device: torch.device):
-        no = torch.zeros(n, dtype=torch.bool, device=device)
-        self.usable, self.broken, self.undefined = no, no.clone(), no.clone()
-        self.probabilities, self.saturated = no.clone(), no.clone()
-        self.detached, self.passes = False, 0
+    def __init__(self) -> None:
+        self.n, self.detached, self.passes = 0, False, 0
+
+    def cover(self, n: int, device: torch.device) -> None:
+        """Room for n rows, once."""
+        if n != self.n:
+            self.n, no = n, torch.zeros(n, dtype=torch.bool, device=device)
+            self.usable, self.broken, self.undefined = no, no.clone(), no.clone()
+            self.probabilities, self.saturated = no.clone(), no.clone()
 
     def clean(self, rows: Tensor, logits: Tensor) -> None:
         """The answers to some rows as they came."""
@@ -70,7 +74,7 @@ class Seen:
     def stuck(self, found: Tensor) -> Tensor:
         return ~found & (self.broken | ~self.usable)
 
-    def warn(self, stuck: Tensor, name: str) -> None:
+    def warn(self, stuck: Tensor, name: str, level: int = 4) -> None:
         """One sentence, and one look at the device, where more than one row in a hundred is stuck."""
         causes = {
             "its logits became NaN or infinite on the way": self.broken,
@@ -89,7 +93,7 @@ class Seen:
         why = next((cause for cause, n in zip(causes, rows[1:], strict=True) if 2 * n >= rows[0]), why)
         warnings.warn(
             f"{name}: {rows[0]} of {len(stuck)} rows are stuck and say nothing about robustness, likely because {why}.",
-            stacklevel=4,
+            stacklevel=level,
         )
 
 
@@ -242,7 +246,8 @@ def run(
     if chunk is not None and chunk < 1:
         raise ValueError(f"A chunk has at least one row, not {chunk}.")
     size = chunk or (256 if x.device.type == "cpu" else 4096)
-    met = Seen(len(x), x.device) if seen is None else seen
+    met = Seen() if seen is None else seen
+    met.cover(len(x), x.device)
     before = met.passes
     images, found = x.clone(), torch.zeros_like(labels, dtype=torch.bool)
     with frozen(model) as net:
@@ -268,7 +273,7 @@ def run(
     stuck = met.stuck(found)
     if seen is None:
         met.warn(stuck, name)
-    return Attack(images, found, stuck, x, met.passes - before)
+    return Attack(images, found, stuck, x, {name: met.passes - before})
 
 
 def _check(logits: Tensor, x: Tensor, labels: Tensor, box: Box, n: int) -> None:

@@ -51,6 +51,15 @@ def test_attacks_wait_for_the_device_three_times_and_pgd_once_more_in_eight_step
     assert stops(lambda: attacks.square(net, x, y, eps=never, queries=64)) <= ONCE + 64 // 16
 
 
+def test_the_strongest_waits_a_fixed_number_of_times_for_each_attack_it_tries(task):
+    net, x, y = task
+    how = {"eps": 1e-6, "attacks": ["ddn", "fmn"], "doublings": 1}
+    few, many = (stops(lambda n=n: attacks.strongest(net, x, y, steps=n, **how)) for n in (2, 20))
+    assert few == many
+    # A budget: its two looks at every attack's inputs, who is left (asked twice), and what the budget changed.
+    assert many <= 2 * (2 * 4 + 1) + 1
+
+
 def test_deepfool_waits_once_a_step_of_its_pool_whatever_the_number_of_windows(task):
     net, x, _ = task
     windows = spectra.dct_windows(SHAPE, 8, 4)

@@ -33,8 +33,6 @@ def square(
     image at first; that is halved after 0.1, 0.5, 2, 5, 10, 20, 40, 60 and 80 % of the queries. A row whose margin no
     query changed is stuck.
     """
-    if isinstance(x, Tensor) and x.dim() != 4:
-        raise ValueError(f"The square attack paints squares on images (N, C, H, W), not on {tuple(x.shape)}.")
     with torch.no_grad():
         return run(
             painting(eps, queries, share), model, x, labels, targeted, box, seed, chunk, "square attack"
@@ -49,6 +47,9 @@ def painting(eps: float, queries: int, share: float) -> Search:
         raise ValueError(f"A square covers a share of the image in (0, 1], not {share}.")
 
     def search(task: Task) -> tuple[Tensor, Tensor]:
+        if task.x.dim() != 4:
+            shape = tuple(task.x.shape)
+            raise ValueError(f"The square attack paints squares on images (N, C, H, W), not on {shape}.")
         _, channels, height, width = task.x.shape
         coin = lambda task, *shape: eps * (2.0 * (task.random("uniform_", *shape) < 0.5) - 1).to(task.x)
         images = task.add(inside(coin(task, channels, 1, width).expand_as(task.x), eps, "linf"))

@@ -92,7 +92,8 @@ def strongest(
         raise ValueError("The shortest perturbation is sought in 'l2' only: give eps for 'linf'.")
     named = LENGTHS if eps is None else BALLS[norm]
     if attacks is None:
-        names = tuple(n for n in named if n not in LEFT_OUT and (n != "square" or x.dim() == 4))
+        painted = not isinstance(x, Tensor) or x.dim() == 4
+        names = tuple(n for n in named if n not in LEFT_OUT and (painted or n != "square"))
     else:
         names = tuple(attacks)
         refusals.whole(1, **{"the number of attacks": len(names)})

@@ -80,7 +80,14 @@ GOOD: dict[Callable, dict] = {
     attacks.carlini_wagner: {"model": NET, "x": X, "labels": Y, "searches": 1, "rate": 0.1, "constant": 1.0}
     | {"confidence": 0.1}
     | STEPS,
-    attacks.ddn: {"model": NET, "x": X, "labels": Y, "start": 1.0, "shrink": 0.1} | STEPS,
+    attacks.ddn: {"model": NET, "x": X, "labels": Y, "start": 1.0, "shrink": 0.1, "loss": "margin"} | STEPS,
+    attacks.fmn: {"model": NET, "x": X, "labels": Y, "stride": 1.0, "shrink": 0.05} | STEPS,
+    attacks.shrinking_ball: {"model": NET, "x": X, "labels": Y, "eps": 0.5, "norm": "l2"}
+    | {"restarts": 1, "loss": "margin"}
+    | STEPS,
+    attacks.strongest: {"model": NET, "x": X, "labels": Y, "norm": "l2", "eps": 0.5, "attacks": ["ddn"]}
+    | {"restarts": 1, "tolerance": 0.1, "doublings": 1}
+    | STEPS,
     attacks.pgd: {"model": NET, "x": X, "labels": Y, "eps": 0.5, "norm": "l2", "step": 0.1, "restarts": 1}
     | {"random_start": True, "loss": "margin"}
     | STEPS,
@@ -107,7 +114,7 @@ GOOD: dict[Callable, dict] = {
     low_rank.radii: {"x": UP, "y": DOWN},
     low_rank.theorem1: {"plane": PLANE, "gamma": 1.0, "deltas": DELTAS},
     margins.deepfool: {"model": NET, "x": X, "subspaces": [SPACE], "overshoot": 0.02, "max_steps": 3}
-    | {"rivals": 2, "refine": True, "tight": 1, "keep": False, "chunk": 3},
+    | {"rivals": 2, "refine": True, "tight": 1, "starts": 1, "wider": 2, "keep": False, "chunk": 3},
     margins.Margins.quantile: {"self": MARGINS, "q": [0.1, 0.5], "raw": True},
     nets.activations: {"net": NET, "x": X, "layer": "fc1", "batch": 4},
     nets.densenet121: BIG | {"small": True},

@@ -16,7 +16,6 @@ from torch.func import functional_call
 
 from tightrope import attacks, margins, nets, pair_losses, spectra, training, views
 from tightrope.boundary import crossing, race, search
-from tightrope.boundary.attacks.pgd import LOSSES
 from tightrope.boundary.chunks import chunk_rows
 from tightrope.boundary.stepping import nearest_steps
 from tightrope.inputs import dct
@@ -38,18 +37,29 @@ def task():
     return net, x, net(x).argmax(1)
 
 
-# What does not depend on a count of steps, chunks or rows: the inputs are looked at once, the labels and box once.
-ONCE = 2
+# What does not depend on a count of steps, chunks or rows: the inputs are looked at once, the labels and box once, and
+# at the end how many rows are stuck.
+ONCE = 3
 
 
-def test_attacks_wait_for_the_device_twice_and_pgd_once_more_in_eight_steps(task):
+def test_attacks_wait_for_the_device_three_times_and_pgd_once_more_in_eight_steps(task):
     net, x, y = task
     assert stops(lambda: attacks.ddn(net, x, y, steps=30)) == ONCE
     assert stops(lambda: attacks.carlini_wagner(net, x, y, steps=5, searches=2)) == ONCE
+    assert stops(lambda: attacks.fmn(net, x, y, steps=30)) == ONCE
     never = 1e-6  # a radius in which nothing is found, so that no row leaves early
     assert stops(lambda: attacks.pgd(net, x, y, eps=never, steps=7)) == ONCE
     assert stops(lambda: attacks.pgd(net, x, y, eps=never, steps=40)) <= ONCE + 40 // 8
     assert stops(lambda: attacks.square(net, x, y, eps=never, queries=64)) <= ONCE + 64 // 16
+
+
+def test_the_strongest_waits_a_fixed_number_of_times_for_each_attack_it_tries(task):
+    net, x, y = task
+    how = {"eps": 1e-6, "attacks": ["ddn", "fmn"], "doublings": 1}
+    few, many = (stops(lambda n=n: attacks.strongest(net, x, y, steps=n, **how)) for n in (2, 20))
+    assert few == many
+    # A budget: its two looks at every attack's inputs, who is left (asked twice), and what the budget changed.
+    assert many <= 2 * (2 * 4 + 1) + 1
 
 
 def test_deepfool_waits_once_a_step_of_its_pool_whatever_the_number_of_windows(task):
@@ -225,10 +235,11 @@ def test_a_step_of_every_measurement_stays_on_the_device(monkeypatch, request):
     starts = torch.stack([x, x, x], 1)
     best, after, start = race.race(model, x, starts, x, y, ends, space.project, [3, 2, 1], 1.0)
     assert {t.device.type for t in (best, *after, start)} == {"cuda"}
-    draws = torch.Generator()
+    draws, seen = torch.Generator(), search.Seen()
+    seen.cover(4, x.device)
     for targeted in (False, True):
-        task = search.Task(model, x, y, targeted, (0.0, 1.0), draws)
-        for loss in LOSSES:
+        task = search.Task(model, x, y, targeted, (0.0, 1.0), draws, seen, y, (0, 4))
+        for loss in search.LOSSES:
             assert {t.device.type for t in task.climb(x, loss)} == {"cuda"}
         assert task.clip(x).device.type == task.over(task.answer(x)).device.type == "cuda"
     gaps, grads = on_gpu(9, 4), on_gpu(9, 4, *SHAPE)
@@ -242,8 +253,12 @@ ATTACKS = {
     "pgd, largest change": (attacks.pgd, {"eps": 0.1, "steps": 3, "norm": "linf", "loss": "scaled"}),
     "ddn": (attacks.ddn, {"steps": 3}),
     "carlini_wagner": (attacks.carlini_wagner, {"steps": 2, "searches": 2}),
+    "carlini_wagner, as published": (attacks.carlini_wagner, {"steps": 2, "searches": 2, "loss": "margin"}),
     "carlini_wagner, no box": (attacks.carlini_wagner, {"steps": 2, "searches": 2, "box": None}),
     "square": (attacks.square, {"eps": 0.1, "queries": 3}),
+    "fmn": (attacks.fmn, {"steps": 3}),
+    "fmn, no box": (attacks.fmn, {"steps": 3, "box": None}),
+    "shrinking_ball": (attacks.shrinking_ball, {"eps": 1.0, "steps": 3}),
 }
 
 
@@ -255,10 +270,11 @@ def test_every_attack_stays_on_the_device(name, monkeypatch, request):
     for check in ("check_input", "_check"):
         monkeypatch.setattr(search, check, lambda *given: None)
     monkeypatch.setattr(search, "measured", lambda model, x, **options: nullcontext((model, x)))
+    monkeypatch.setattr(search.Seen, "warn", lambda *given: None)
     monkeypatch.setattr(search.seeds, "generator", lambda *given: None)
     attack, options = ATTACKS[name]
     found = attack(model, on_gpu(4, *SHAPE), on_gpu(4, dtype=torch.int64), **options)
-    assert {found.images.device.type, found.found.device.type} == {"cuda"}
+    assert {t.device.type for t in (found.images, found.found, found.stuck)} == {"cuda"}
 
 
 @pytest.mark.parametrize(

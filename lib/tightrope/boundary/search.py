@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,19 +20,30 @@ Model = Callable[[Tensor], Tensor]
 Box = tuple[float, float] | None
 Search = Callable[["Task"], tuple[Tensor, Tensor]]
 
+LOSSES = ("scaled", "margin", "cross-entropy")
+
+# The logits' spread under the scaled loss. Of 1 to 40, and against other measures of size, this is as strong as
+# cross-entropy on networks as they come; and from 15 on float32 rounds a softmax to one.
+SPREAD = 10.0
+
 
 @dataclass(frozen=True)
 class Attack:
-    """What an attack on x (N, *shape) came back with.
+    """What an attack on x (N, *shape) came back with. The robust share is that of rows neither found nor stuck.
 
     images  (N, *shape) the adversarial inputs; where none was found, x itself
     found   (N,) False where the attack failed, which says nothing about other attacks
+    stuck   (N,) not found, and no wonder: wherever the row's gradient was asked for it was zero or not finite (for
+            the square attack: no query changed the margin), or its logits became NaN or infinite on the way
     start   (N, *shape) x
+    passes  {attack: how many rows went through the network in all, with their gradients where it took any}
     """
 
     images: Tensor
     found: Tensor
+    stuck: Tensor
     start: Tensor
+    passes: dict[str, int]
 
     def norm(self, p: float = 2) -> Tensor:
         """(N,) ℓp lengths of the perturbations; +inf where none was found."""
@@ -40,23 +53,71 @@ class Attack:
         return torch.where(self.found, length, math.inf)
 
 
-class Task:
-    """One chunk under attack: inputs (R, *shape), labels (R,), and what counts as success."""
+class Seen:
+    """What N rows under attack met on the way, whoever asked."""
 
-    def __init__(
-        self, net: Model, x: Tensor, labels: Tensor, targeted: bool, box: Box, draws: torch.Generator
-    ):
-        self.net, self.x, self.labels, self.targeted, self.box, self.draws = (
-            net,
-            x,
-            labels,
-            targeted,
-            box,
-            draws,
+    def __init__(self) -> None:
+        self.n, self.passes = 0, 0
+
+    def cover(self, n: int, device: torch.device) -> None:
+        """Room for n rows, once."""
+        if n != self.n:
+            self.n, no = n, torch.zeros(n, dtype=torch.bool, device=device)
+            self.usable, self.broken = no, no.clone()
+            self.undefined, self.saturated = no.clone(), no.clone()
+
+    def clean(self, rows: Tensor, logits: Tensor) -> None:
+        """The answers to some rows as they came."""
+        self.passes += len(rows)
+        self.broken[rows] |= ~logits.isfinite().all(1)
+
+    def stuck(self, found: Tensor) -> Tensor:
+        return ~found & (self.broken | ~self.usable)
+
+    def warn(self, stuck: Tensor, name: str, level: int = 4) -> None:
+        """One sentence, and one look at the device, where more than one row in a hundred is stuck."""
+        causes = {
+            "its logits became NaN or infinite on the way": self.broken,
+            "their gradient is NaN or infinite": self.undefined,
+            "the softmax of logits this large is saturated: leave the loss at 'scaled'": self.saturated,
+        }
+        rows = torch.stack([stuck, *(stuck & met for met in causes.values())]).sum(1).tolist()
+        if rows[0] <= 0.01 * len(stuck):
+            return
+        why = "the logits do not change with the input, as behind rounding, a threshold or a saturated layer"
+        why = next((cause for cause, n in zip(causes, rows[1:], strict=True) if 2 * n >= rows[0]), why)
+        warnings.warn(
+            f"{name}: {rows[0]} of {len(stuck)} rows are stuck and say nothing about robustness, likely because {why}.",
+            stacklevel=level,
         )
 
+
+class Task:
+    """Rows under attack: inputs (R, *shape), labels (R,), and what counts as success.
+
+    `rows` (R,) are their numbers in `seen`, `chunk` the first and last one's of the chunk they were taken from: a row's
+    random numbers do not depend on which of its neighbours are still there.
+    """
+
+    def __init__(
+        self,
+        net: Model,
+        x: Tensor,
+        labels: Tensor,
+        targeted: bool,
+        box: Box,
+        draws: torch.Generator | None,
+        seen: Seen,
+        rows: Tensor,
+        chunk: tuple[int, int],
+    ):
+        self.net, self.x, self.labels, self.targeted, self.box = net, x, labels, targeted, box
+        self.draws, self.seen, self.numbers, self.chunk = draws, seen, rows, chunk
+
     def rows(self, rows: Tensor) -> Task:
-        return Task(self.net, self.x[rows], self.labels[rows], self.targeted, self.box, self.draws)
+        part = copy.copy(self)
+        part.x, part.labels, part.numbers = self.x[rows], self.labels[rows], self.numbers[rows]
+        return part
 
     def over(self, logits: Tensor) -> Tensor:
         """Is the answer adversarial? (R,) bool; logits that overflow answer nothing."""
@@ -67,36 +128,88 @@ class Task:
         lead = crossing.lead(logits, self.labels)
         return -lead if self.targeted else lead
 
-    def loss(self, logits: Tensor, kind: str = "cross-entropy") -> Tensor:
-        """What an attack makes larger, (R,)."""
+    def loss(self, logits: Tensor, kind: str) -> Tensor:
+        """What an attack makes larger, (R,).
+
+        "cross-entropy", as published: it depends on the logits' scale, and where they are large its gradient is zero.
+        "margin": how far behind the boundary. "scaled": the cross-entropy of logits brought to a spread of `SPREAD`.
+        """
         if kind == "margin":
             return self.lead(logits)
         if kind == "scaled":
-            # Of size one whatever the network's temperature, so that the softmax cannot saturate.
-            spread = logits.detach().amax(1, keepdim=True) - logits.detach().amin(1, keepdim=True)
-            logits = logits / torch.where(spread > 0, spread, 1)
+            spread = (logits.amax(1, keepdim=True) - logits.amin(1, keepdim=True)).detach()
+            logits = logits / torch.where(spread > 0, spread, 1) * SPREAD
         value = cross_entropy(logits, self.labels, reduction="none")
         return -value if self.targeted else value
 
     def climb(self, at: Tensor, kind: str) -> tuple[Tensor, Tensor]:
-        """Logits at `at`, and the gradient of `loss` to it."""
+        """Logits at `at`, and the gradient of `loss` to it: zero where there is none to use."""
         with torch.enable_grad():
             at = at.detach().requires_grad_()
             logits = self.net(at)
-            (slope,) = torch.autograd.grad(self.loss(logits, kind).sum(), at)
-        return logits.detach(), slope
+            value = self.loss(logits, kind)
+            slope = None
+            if value.requires_grad:
+                (slope,) = torch.autograd.grad(value.sum(), at, allow_unused=True)
+        if kind == "cross-entropy":
+            self.seen.saturated[self.numbers] |= value.detach() == 0
+        slope = torch.zeros_like(at) if slope is None else slope
+        size = slope.detach().flatten(1).abs().amax(1)
+        usable = (size > 0) & (size < math.inf)
+        self.seen.usable[self.numbers] |= usable
+        self.seen.undefined[self.numbers] |= ~(size < math.inf)
+        return self._met(logits.detach()), torch.where(wide(usable, slope), slope, 0)
 
     def answer(self, at: Tensor) -> Tensor:
         """Logits at `at`, without a gradient."""
         with torch.no_grad():
-            return self.net(at)
+            return self._met(self.net(at))
+
+    def _met(self, logits: Tensor) -> Tensor:
+        self.seen.passes += len(logits)
+        self.seen.broken[self.numbers] |= ~logits.isfinite().all(1)
+        return logits
 
     def clip(self, images: Tensor) -> Tensor:
         return images if self.box is None else images.clamp(*self.box)
 
-    def random(self, like: Tensor, draw: str) -> Tensor:
-        """`draw` numbers ("normal_", "uniform_") shaped like `like`, in its dtype."""
-        return getattr(torch.empty_like(like), draw)(generator=self.draws)
+    def add(self, delta: Tensor) -> Tensor:
+        """x + δ in the box, rounded towards x where it must be rounded: no number of it is further from x than δ's."""
+        images = self.x + delta
+        beyond = (images - self.x).abs() > delta.abs()
+        return self.clip(torch.where(beyond, torch.nextafter(images, self.x), images))
+
+    def linear(self) -> Tensor:
+        """(R,) where the boundary lies if the logits are linear, lead / ‖∇lead‖.
+
+        Where the lead is flat at x and steep further on, as behind a softmax, that is far too long. So shorter ways
+        down the slope are tried too, a quarter each of the one before and of the size of the box or of x; the shortest
+        that crosses is taken. Without a gradient it is that size.
+        """
+        logits, slope = self.climb(self.x, "margin")
+        lead, (direction, length) = self.lead(logits).abs(), unit(slope)
+        size = self.x.flatten(1).norm(dim=1)
+        size = torch.where(size > 0, size, 1)
+        if self.box is not None:
+            size = torch.full_like(size, (self.box[1] - self.box[0]) * math.sqrt(self.x[0].numel()))
+        distance = torch.where((length > 0) & (lead > 0), lead / length, size)
+        for k in range(8):
+            shorter = torch.minimum(distance / 4, size * 4 ** (1 - k))
+            there = self.clip(self.x + direction * wide(shorter, direction))
+            distance = torch.where(self.over(self.answer(there)), shorter, distance)
+        return distance
+
+    def yardstick(self) -> Tensor:
+        """(R,) what lengths are counted in: the box's width or, without a box, `linear`."""
+        if self.box is None:
+            return self.linear()
+        return torch.full_like(self.x.flatten(1)[:, 0], self.box[1] - self.box[0])
+
+    def random(self, draw: str, *shape: int) -> Tensor:
+        """(R, *shape) `draw` numbers ("normal_", "uniform_") in the inputs' dtype."""
+        first, beyond = self.chunk
+        whole = self.x.new_empty(beyond - first, *shape)
+        return getattr(whole, draw)(generator=self.draws)[self.numbers - first]
 
 
 def run(
@@ -109,9 +222,15 @@ def run(
     seed: int,
     chunk: int | None,
     name: str,
+    seen: Seen | None = None,
+    only: Tensor | None = None,
     of: str = "gradients",
 ) -> Attack:
-    """`search` on each chunk of x, behind the checks that all attacks share. `of`: what it asks of the network."""
+    """`search` on each chunk of x, behind the checks that all attacks share.
+
+    `only` (N,): the rows to attack, the others count as not found. With `seen`, what is met is added to it, and whoever
+    gave it warns. `of`: what is asked of the network.
+    """
     refusals.function(model=model)
     check_input(model, x, of)
     refusals.tensor(("N", ...), x=x)
@@ -122,20 +241,35 @@ def run(
     if chunk is not None:
         refusals.whole(1, chunk=chunk)
     size = chunk or (256 if x.device.type == "cpu" else 4096)
-    draws = seeds.generator(seed, f"attack: {name}", x.device)
-    images, found = [], []
+    met = Seen() if seen is None else seen
+    before = met.passes
     with measured(model, x, of=of, chunk=chunk) as (net, x):
+        met.cover(len(x), x.device)
         labels = labels.clone()  # they may have been made where no graph can hold them
-        clean = torch.cat([net(part) for part in x.split(size)])
-        _check(clean, x, labels, box)
-        chunks = list(zip(x.split(size), labels.split(size), clean.split(size), strict=True))
-        for part, wanted, logits in progress.track(chunks, f"{name}, chunk"):
-            task = Task(net, part, wanted, targeted, box, draws)
-            ready = task.over(logits)
+        images, found = x.clone(), torch.zeros_like(labels, dtype=torch.bool)
+        chunks = []
+        for first in range(0, len(x), size):
+            ends = first, min(first + size, len(x))
+            rows = torch.arange(*ends, device=x.device)
+            rows = rows if only is None else rows[only[rows]]
+            if len(rows):
+                chunks.append((rows, ends))
+        clean = [net(x[rows]) for rows, _ in chunks]
+        if clean:
+            _check(torch.cat(clean), x, labels, box)
+        todo = list(zip(chunks, clean, strict=True))
+        for (rows, ends), logits in progress.track(todo, f"{name}, chunk"):
+            draws = seeds.generator(seed, f"attack: {name}, rows from {ends[0]}", x.device)
+            task = Task(net, x[rows], labels[rows], targeted, box, draws, met, rows, ends)
+            met.clean(rows, logits)
+            ready, part = task.over(logits), task.x
             adversarial, hit = search(task)
-            images.append(torch.where(wide(ready, part), part, adversarial).detach())
-            found.append(ready | hit)
-    return Attack(torch.cat(images), torch.cat(found), x)
+            images[rows] = torch.where(wide(ready, part), part, adversarial.detach())
+            found[rows] = ready | hit
+    stuck = met.stuck(found)
+    if seen is None:
+        met.warn(stuck, name)
+    return Attack(images, found, stuck, x, {name: met.passes - before})
 
 
 def _check(logits: Tensor, x: Tensor, labels: Tensor, box: Box) -> None:
@@ -160,3 +294,20 @@ def keep_first(best: Tensor, found: Tensor, images: Tensor, over: Tensor) -> tup
 def wide(values: Tensor, like: Tensor) -> Tensor:
     """One value a row, shaped to meet `like`."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors (R, *shape) at length one, and their lengths (R,), whatever their size; a zero stays one."""
+    largest = vectors.flatten(1).abs().amax(1)
+    vectors = vectors / wide(torch.where(largest > 0, largest, 1), vectors)
+    length = vectors.flatten(1).norm(dim=1)
+    return vectors / wide(length.clamp_min(1), vectors), length * largest
+
+
+def inside(delta: Tensor, radius: float, norm: str) -> Tensor:
+    """The nearest δ of an ℓ2 or ℓ∞ length of at most `radius`, less what the rounding of a length could add."""
+    tiny = torch.finfo(delta.dtype).eps
+    if norm == "linf":
+        return delta.clamp(-radius * (1 - tiny), radius * (1 - tiny))
+    radius = radius * (1 - 16 * tiny)
+    return delta * wide(radius / delta.flatten(1).norm(dim=1).clamp_min(radius), delta)

@@ -23,6 +23,7 @@ from tightrope import progress, refusals, seeds
 from tightrope._files import reason, replacing
 from tightrope.fingerprint import fingerprint
 from tightrope.models import measured, outputs, pair_losses
+from tightrope.models.layers import Normalise
 from tightrope.models.loans import borrowed
 from tightrope.models.trial import TO_255, to_255
 
@@ -328,7 +329,8 @@ def _check(net: nn.Module, **samples: Tensor) -> None:
     if isinstance(x, Tensor) and x.dtype == torch.uint8:
         raise ValueError(f"{what} holds bytes: divide by 255, {what}.float() / 255.")
     refusals.samples(net, **{what: x})
-    if to_255(net.modules(), x):
+    first = next(module for module in net.modules() if not list(module.children()))
+    if isinstance(first, Normalise) and to_255(first, x):
         raise ValueError(f"{what}: {TO_255}")
     refusals.labels(x, **{labels: y})
     if x.dtype in outputs.HALVES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ class Trial:
         self.size: int | None = None  # the one batch size it takes
         self.dtype = None if of == "labels" else x.dtype
         self.modules: dict[int, nn.Module] = {}  # that run
+        self.bytes = torch.zeros((), dtype=torch.bool, device=x.device)  # where images in [0, 1] are expected
 
     def net(self, z: Tensor) -> Tensor:
         """Logits of any number of rows, from copies of them."""
@@ -74,10 +75,12 @@ class Trial:
             return
         mine = threading.get_ident()
 
-        def meet(module: nn.Module, inputs: object) -> None:
+        def meet(module: nn.Module, inputs: tuple[object, ...]) -> None:
             if threading.get_ident() == mine and id(module) not in self.modules:
                 self.modules[id(module)] = module
                 self.loan.module(module)
+                if isinstance(module, Normalise) and inputs and isinstance(inputs[0], Tensor):
+                    self.bytes = self.bytes | to_255(module, inputs[0])
 
         handle = register_module_forward_pre_hook(meet)
         try:
@@ -164,7 +167,7 @@ class Trial:
             (again - first).abs().amax(),
             torch.zeros_like(sums) if company is None else (company - first[:1]).abs().amax(),
             share,
-            to_255(self.modules.values(), x),
+            self.bytes,
         )
         values = torch.stack([part.to(first.dtype) for part in parts]).tolist()
         # Kernels for other batch sizes, or other orders of the weights, agree to half their digits at least.
@@ -234,14 +237,12 @@ class _Seen(NamedTuple):
     rounding: float
 
 
-def to_255(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """Do x go to 255, where a layer normalises what goes to 1? True or False, on their device."""
-    found = torch.zeros((), dtype=torch.bool, device=x.device)
-    for module in modules:
-        if isinstance(module, Normalise) and x.is_floating_point():
-            small = (module.mean.abs().amax() <= 1) & (module.std.amax() <= 1)
-            found = found | (small & (x.amin() >= 0) & (x.amax() > 100) & (x.amax() <= 255))
-    return found
+def to_255(module: Normalise, x: Tensor) -> Tensor:
+    """Does x go to 255, where a layer normalises what goes to 1? True or False, on its device."""
+    if not x.is_floating_point() or not x.numel():
+        return torch.zeros((), dtype=torch.bool, device=x.device)
+    small = (module.mean.abs().amax() <= 1) & (module.std.amax() <= 1)
+    return small & (x.amin() >= 0) & (x.amax() > 100) & (x.amax() <= 255)
 
 
 def faster(model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,10 +6,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from tightrope import refusals
-from tightrope.boundary.search import Attack, Box, Model, Task, run, wide
+from tightrope.boundary.search import LOSSES, Attack, Box, Model, Search, Task, run, unit, wide
 
 
 def ddn(
@@ -20,6 +19,7 @@ def ddn(
     steps: int = 100,
     start: float = 1.0,
     shrink: float = 0.05,
+    loss: str = "scaled",
     targeted: bool = False,
     box: Box = (0.0, 1.0),
     seed: int = 0,
@@ -27,23 +27,33 @@ def ddn(
 ) -> Attack:
     """Decoupled direction and norm: a short ℓ2 perturbation (Rony et al. 2019, algorithm 1), without quantisation.
 
-    Each step follows the normalised gradient of the cross-entropy, then puts the perturbation on a sphere whose radius,
-    `start` at first, shrinks by the factor 1 − `shrink` where it is adversarial and grows by 1 + `shrink` where it is
-    not. The step's length falls from 1 to 0.01 along a cosine.
+    Each step follows the normalised gradient of the loss, then puts the perturbation on a sphere whose radius, `start`
+    at first, shrinks by the factor 1 − `shrink` where it is adversarial and grows by 1 + `shrink` where it is not. The
+    step's length falls from 1 to 0.01 along a cosine. Radius and steps are in widths of the box; without a box, in
+    distances to the linearised boundary.
+
+    `loss`: "scaled" (cross-entropy of logits brought to a spread of ten) or "margin", which do not depend on the scale
+    of the logits, or "cross-entropy": as published, exempt from that, and stuck where it saturates.
     """
+    return run(descent(steps, start, shrink, loss), model, x, labels, targeted, box, seed, chunk, "DDN")
+
+
+def descent(steps: int, start: float, shrink: float, loss: str) -> Search:
+    """DDN on one chunk."""
     refusals.whole(1, steps=steps)
     refusals.number(above=0, start=start)
     refusals.number(above=0, below=1, shrink=shrink)
+    refusals.choice(LOSSES, loss=loss)
 
     def search(task: Task) -> tuple[Tensor, Tensor]:
-        delta = torch.zeros_like(task.x)
-        radius = torch.full_like(task.x.flatten(1)[:, 0], start)
+        one = task.yardstick()
+        delta, radius = torch.zeros_like(task.x), start * one
         best, shortest = task.x, torch.full_like(radius, math.inf)
         # On a plateau there is no gradient to follow: any direction is as good, and one for all steps is cheap.
-        anywhere = task.random(task.x, "normal_")
+        anywhere, _ = unit(task.random("normal_", *task.x.shape[1:]))
         for k in range(steps + 1):
             images = task.clip(task.x + delta)
-            logits, slope = task.climb(images, "cross-entropy") if k < steps else (task.answer(images), None)
+            logits, slope = task.climb(images, loss) if k < steps else (task.answer(images), None)
             over, length = task.over(logits), (images - task.x).flatten(1).norm(dim=1)
             better = over & (length < shortest)
             best, shortest = (
@@ -52,12 +62,12 @@ def ddn(
             )
             if k == steps:
                 break
-            stride = 0.01 + 0.99 * (1 + math.cos(math.pi * k / steps)) / 2
-            flat = slope.flatten(1).norm(dim=1) == 0
-            slope = torch.where(wide(flat, slope), anywhere, slope)
-            delta = images - task.x + stride * normalize(slope.flatten(1)).view_as(slope)
-            radius = radius * torch.where(over, 1 - shrink, 1 + shrink).to(radius)
-            delta = normalize(delta.flatten(1)).view_as(delta) * wide(radius, delta)
+            stride = one * (0.01 + 0.99 * (1 + math.cos(math.pi * k / steps)) / 2)
+            direction, size = unit(slope)
+            direction = torch.where(wide(size > 0, direction), direction, anywhere)
+            radius = torch.where(over, (1 - shrink) * radius, (1 + shrink) * radius)
+            delta, _ = unit(images - task.x + direction * wide(stride, direction))
+            delta = delta * wide(radius, delta)
         return best, shortest.isfinite()
 
-    return run(search, model, x, labels, targeted, box, seed, chunk, "DDN")
+    return search

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from tightrope import refusals
-from tightrope.boundary.search import Attack, Box, Model, Task, keep_first, run, wide
-
-LOSSES = ("cross-entropy", "margin", "scaled")
+from tightrope.boundary.search import (
+    LOSSES,
+    Attack,
+    Box,
+    Model,
+    Search,
+    Task,
+    inside,
+    keep_first,
+    run,
+    unit,
+    wide,
+)
 
 
 def pgd(
@@ -23,7 +32,7 @@ def pgd(
     step: float | None = None,
     restarts: int = 1,
     random_start: bool = True,
-    loss: str = "cross-entropy",
+    loss: str = "scaled",
     targeted: bool = False,
     box: Box = (0.0, 1.0),
     seed: int = 0,
@@ -32,44 +41,64 @@ def pgd(
     """Projected gradient descent inside a ball of radius `eps` (Madry et al. 2018; Kurakin et al. 2016).
 
     norm "l2": steps along the gradient, brought back to the sphere; "linf": along its sign, clipped. `step` is 2.5 eps
-    / steps unless given. `loss`: "cross-entropy", "margin" (the best other logit minus the own) or "scaled"
-    (cross-entropy of logits brought to a spread of one, which no saturation can hide). Every iterate is looked at:
-    the first adversarial one is kept, and later restarts are spent on the rows that have none.
+    / steps unless given. Every iterate is looked at: the first adversarial one is kept, and later restarts are spent on
+    the rows that have none. No perturbation that counts is longer than `eps`, roundings included.
+
+    `loss`: "scaled" (cross-entropy of logits brought to a spread of ten) or "margin" (the best other logit minus the
+    own), which do not depend on the scale of the logits, or "cross-entropy": as published, exempt from that, and
+    stuck where it saturates.
     """
+    refusals.truth(random_start=random_start)
+    search = ascent(eps, norm, steps, step, restarts, loss, random_start=random_start)
+    return run(search, model, x, labels, targeted, box, seed, chunk, "PGD")
+
+
+def ascent(
+    eps: float,
+    norm: str,
+    steps: int,
+    step: float | None,
+    restarts: int,
+    loss: str,
+    *,
+    random_start: bool = True,
+    wider: float = 1.0,
+) -> Search:
+    """PGD on one chunk. The ball starts at `wider` · eps and shrinks to eps until half of the steps are taken."""
     refusals.choice(("l2", "linf"), norm=norm)
     refusals.choice(LOSSES, loss=loss)
     refusals.whole(1, steps=steps, restarts=restarts)
-    refusals.truth(random_start=random_start)
     refusals.number(above=0, eps=eps)
-    stride = 2.5 * eps / steps if step is None else step
-    refusals.number(above=0, step=stride)
-
-    def project(delta: Tensor) -> Tensor:
-        if norm == "linf":
-            return delta.clamp(-eps, eps)
-        length = delta.flatten(1).norm(dim=1)
-        return delta * wide((eps / length.clamp_min(eps)), delta)
+    if step is not None:
+        refusals.number(above=0, step=step)
+    radii = [eps * max(1.0, wider - (wider - 1) * k / (steps / 2)) for k in range(steps + 1)]
 
     def once(task: Task) -> tuple[Tensor, Tensor]:
-        delta = torch.zeros_like(task.x)
+        images = task.x
         if random_start and norm == "linf":
-            delta = eps * (2 * task.random(task.x, "uniform_") - 1)
+            away = radii[0] * (2 * task.random("uniform_", *task.x.shape[1:]) - 1)
+            images = task.add(inside(away, radii[0], norm))
         elif random_start:
-            radius = task.random(task.x.flatten(1)[:, 0], "uniform_") ** (1 / task.x[0].numel())
-            direction = normalize(task.random(task.x, "normal_").flatten(1)).view_as(task.x)
-            delta = eps * direction * wide(radius, task.x)
-        images = task.clip(task.x + delta)
+            length = radii[0] * task.random("uniform_") ** (1 / task.x[0].numel())
+            direction, _ = unit(task.random("normal_", *task.x.shape[1:]))
+            images = task.add(inside(direction * wide(length, task.x), radii[0], norm))
         best, found = task.x, torch.zeros_like(task.labels, dtype=torch.bool)
         mine, rows = task, torch.arange(len(task.x), device=task.x.device)
-        for k in range(steps + 1):
+        for k, radius in enumerate(radii):
             # The last iterate is only looked at.
             logits, slope = mine.climb(images, loss) if k < steps else (mine.answer(images), None)
-            kept, flags = keep_first(best[rows], found[rows], images, mine.over(logits))
+            over = mine.over(logits)
+            if radius > eps:
+                over = over & (
+                    (images - mine.x).flatten(1).norm(p=2 if norm == "l2" else torch.inf, dim=1) <= eps
+                )
+            kept, flags = keep_first(best[rows], found[rows], images, over)
             best, found = best.index_copy(0, rows, kept), found.index_copy(0, rows, flags)
             if k == steps:
                 break
-            towards = slope.sign() if norm == "linf" else normalize(slope.flatten(1)).view_as(slope)
-            images = mine.clip(mine.x + project(images - mine.x + stride * towards))
+            towards = slope.sign() if norm == "linf" else unit(slope)[0]
+            stride = 2.5 * radius / steps if step is None else step
+            images = mine.add(inside(images - mine.x + stride * towards, radii[k + 1], norm))
             if k % 8 == 7:  # rows that are done leave, now and then: it costs a device a stop
                 left = (~flags).nonzero().squeeze(1)
                 if not len(left):
@@ -87,4 +116,4 @@ def pgd(
             best, found = best.index_copy(0, left, images), found.index_copy(0, left, new)
         return best, found
 
-    return run(search, model, x, labels, targeted, box, seed, chunk, "PGD")
+    return search

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from tightrope import refusals
-from tightrope.boundary.search import Attack, Box, Model, Task, keep_first, run, wide
+from tightrope.boundary.search import Attack, Box, Model, Search, Task, inside, keep_first, run, wide
+
+HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
 def square(
@@ -29,27 +30,35 @@ def square(
 
     Images (N, C, H, W) only. Starts at vertical stripes of ±eps; each query repaints one square of the perturbation
     with ±eps, a sign a channel, and keeps it where the margin shrinks. A square covers the fraction `share` of the
-    image at first; that is halved after 0.1, 0.5, 2, 5, 10, 20, 40, 60 and 80 % of the queries.
+    image at first; that is halved after 0.1, 0.5, 2, 5, 10, 20, 40, 60 and 80 % of the queries. A row whose margin no
+    query changed is stuck.
     """
+    search = painting(eps, queries, share)
+    return run(search, model, x, labels, targeted, box, seed, chunk, "square attack", of="logits")
+
+
+def painting(eps: float, queries: int, share: float) -> Search:
+    """The square attack on one chunk."""
     refusals.whole(1, queries=queries)
     refusals.number(above=0, eps=eps)
     refusals.number(above=0, most=1, share=share)
-    refusals.tensor(("N", "C", "H", "W"), x=x)
-    halvings = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
     def search(task: Task) -> tuple[Tensor, Tensor]:
+        if task.x.dim() != 4:
+            shape = tuple(task.x.shape)
+            raise ValueError(f"The inputs must be images (N, C, H, W) to paint squares on, not {shape}.")
         _, channels, height, width = task.x.shape
-        # float32, whatever the default: other precisions draw other numbers
-        draw = partial(torch.rand, generator=task.draws, device=task.x.device, dtype=torch.float32)
-        coin = lambda *shape: 2.0 * (draw(*shape) < 0.5) - 1
-        images = task.clip(task.x + eps * coin(len(task.x), channels, 1, width).to(task.x))
-        value = torch.full_like(task.x.flatten(1)[:, 0], -math.inf)
+        coin = lambda task, *shape: eps * (2.0 * (task.random("uniform_", *shape) < 0.5) - 1).to(task.x)
+        images = task.add(inside(coin(task, channels, 1, width).expand_as(task.x), eps, "linf"))
+        clean = task.lead(task.answer(task.x))
+        value = torch.full_like(clean, -math.inf)
         best, found, rows = task.x, torch.zeros_like(task.labels, dtype=torch.bool), torch.arange(len(task.x))
         rows = rows.to(task.x.device)
         new, mine = images, task
         for k in range(queries):
-            logits = task.net(new)
+            logits = mine.answer(new)
             lead, over = mine.lead(logits), mine.over(logits)
+            mine.seen.usable[mine.numbers] |= lead != clean[rows]
             better = lead > value[rows]
             images = images.index_copy(0, rows, torch.where(wide(better, new), new, images[rows]))
             value = value.index_copy(0, rows, torch.where(better, lead, value[rows]))
@@ -60,16 +69,15 @@ def square(
                 if not len(rows):
                     break
                 mine = task.rows(rows)
-            part = share / 2 ** sum((k + 1) / queries > h for h in halvings)
+            part = share / 2 ** sum((k + 1) / queries > h for h in HALVINGS)
             side = min(max(round(math.sqrt(part * height * width)), 1), height, width)
-            low = draw(2, len(rows), 1)
+            low = mine.random("uniform_", 2, 1).unbind(1)
             down = torch.arange(height, device=rows.device) - (low[0] * (height - side + 1)).long()
             across = torch.arange(width, device=rows.device) - (low[1] * (width - side + 1)).long()
-            inside = ((down >= 0) & (down < side))[:, None, :, None]
-            inside = inside & ((across >= 0) & (across < side))[:, None, None]
-            paint = mine.x + eps * coin(len(rows), channels, 1, 1).to(mine.x)
-            new = task.clip(torch.where(inside, paint, images[rows]))
+            square = ((down >= 0) & (down < side))[:, None, :, None]
+            square = square & ((across >= 0) & (across < side))[:, None, None]
+            paint = mine.add(inside(coin(mine, channels, 1, 1).expand_as(mine.x), eps, "linf"))
+            new = torch.where(square, paint, images[rows])
         return best, found
 
-    with torch.no_grad():
-        return run(search, model, x, labels, targeted, box, seed, chunk, "square attack", "logits")
+    return search

@@ -14,10 +14,11 @@ from typing import Any
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def html(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str) -> str:
-    """An HTML table of class `tightrope-<kind>`; head and rows are HTML."""
+def html(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str, made: Sequence[str] = ()) -> str:
+    """An HTML table of class `tightrope-<kind>`; head and rows are HTML, `made` are rows with their tags."""
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
     lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    lines += "".join(made)
     return (
         f'<div class="tightrope-scroll" style="overflow-x:auto"><table class="tightrope-{kind}">'
         f"<thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table></div>"

@@ -97,7 +97,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load(path: Path | None = None) -> list[Claim]:
     """All claims, in the file's order. Raises ValueError, naming the claim, for an entry that is not right."""
-    path = path or layout.find_checkout().book / "claims.yml"
+    path = path or layout.shelf() / "claims.yml"
     try:
         return list(_read(layout.read(path)))
     except FileNotFoundError as error:

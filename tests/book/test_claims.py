@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tightrope.book import claims, records, runs, verdicts
+from tightrope.book import bars, claims, records, runs, verdicts
 from tightrope.book.press import ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -324,11 +324,22 @@ def test_the_scorecard_has_every_claim_and_a_plot_of_those_with_a_ratio(tables):
     assert text.count('data-source="Someone 2020"') == 4
 
 
+def test_many_numbers_are_drawn_and_read_aloud(one):
+    names = ["q", "r", "s", "t"]
+    c = one(quantity=names, published=[1, 2, 4, 8], test={"factor": 2})
+    table = claims.Table([c], None, record(q=1, r=2, s=2, t=64))
+    shown = table._repr_html_()
+    assert shown.count("<svg") == 4
+    assert "4 numbers" in shown
+    assert 'aria-label="s: this run 0.500 times the published number; from 0.500 to 2.00 counts"' in shown
+    assert "1, 2, 4, 8" in repr(table)
+
+
 def test_a_ratio_beyond_the_plot_stands_at_its_edge():
-    assert ledger._x(1) == ledger.WIDTH / 2
-    assert ledger._x(1e9) == ledger._x(ledger.EDGE) < ledger.WIDTH
-    assert ledger._x(-1) == ledger._x(0) == ledger._x(1e-9) > 0
-    assert ledger._x(2) - ledger._x(1) == pytest.approx(ledger._x(1) - ledger._x(0.5))
+    assert bars.x(1) == bars.WIDTH / 2
+    assert bars.x(1e9) == bars.x(bars.EDGE) < bars.WIDTH
+    assert bars.x(-1) == bars.x(0) == bars.x(1e-9) > 0
+    assert bars.x(2) - bars.x(1) == pytest.approx(bars.x(1) - bars.x(0.5))
 
 
 def test_the_files_hold_one_row_a_quantity(tables):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from tightrope.book import records, verdicts
+from tightrope.book import bars, records, verdicts
 from tightrope.book.statements import Claim, load, published
 from tightrope.book.tables import html, number
 from tightrope.book.verdicts import NOT_REPRODUCED, NOT_RUN, judge
@@ -19,6 +19,7 @@ from tightrope.book.verdicts import NOT_REPRODUCED, NOT_RUN, judge
 __all__ = ["KIND", "Claim", "Table", "load", "published", "table"]
 
 KIND = "claims"  # the tables' class on a page is `tightrope-claims`
+FEW = 3  # so many numbers are read; more are drawn
 HEAD = ("claim", "published", "stored run", "this run", "verdict")
 
 
@@ -52,6 +53,9 @@ class Table:
         words += escape(claim.statement)
         words += "".join(f"<br><em>{escape(note)}</em>" for note in self.notes(claim))
         *measured, judged = map(escape, self.cells(claim))
+        if len(claim.quantity) > FEW and bars.ratios(claim, self.stored, self.run):
+            of = [bars.drawn(claim, *runs) for runs in ((self.stored, None), (None, self.run))]
+            measured = [f"{len(claim.quantity)} numbers", *(bar or NOT_RUN for bar in of)]
         return [words, *measured, f"{judged}<br><small>{escape(verdicts.rule(claim))}</small>"]
 
     def __repr__(self) -> str:

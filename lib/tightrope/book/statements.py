@@ -73,6 +73,12 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The test's name and its bound."""
         return next(iter(self.test.items()))
 
+    @property
+    def printed(self) -> tuple[Number | str, ...]:
+        """What was published of each quantity: one number each, or the same of all."""
+        each = isinstance(self.published, tuple) and len(self.published) == len(self.quantity)
+        return self.published if each else (self.published,) * len(self.quantity)
+
     def __post_init__(self) -> None:
         name, bound = self.rule if len(self.test) == 1 else ("", None)
         if name not in _TESTS or not _TESTS[name][1](bound):
@@ -119,9 +125,7 @@ def published(name: str, chapter: str | None = None) -> Number | tuple[Number, .
         if claim.id == name:
             return claim.published
         if name in claim.quantity:
-            printed = claim.published
-            each = isinstance(printed, tuple) and len(printed) == len(claim.quantity)
-            found.add(printed[claim.quantity.index(name)] if each else printed)
+            found.add(claim.printed[claim.quantity.index(name)])
     if not found:
         raise ValueError(f"book/claims.yml has no published number for {name!r}.")
     if len(found) > 1:

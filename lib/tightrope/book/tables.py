@@ -102,6 +102,8 @@ def number(value: object, digits: int | None = 3) -> str:
 
     >>> number(12.36), number(102.04), number(5.1e-7), number(10_000), number(math.inf), number((0.5, 3), None)
     ('12.4', '102', '5.10·10⁻⁷', '10,000', 'not met', '0.5, 3')
+    >>> number(1e-10, None), number(2.5e20, None), number(30.0, None)
+    ('1·10⁻¹⁰', '2.5·10²⁰', '30')
     """
     if math.prod(getattr(value, "shape", (2,))) == 1:  # of numpy's or torch's, which this module does without
         value = value.item()
@@ -122,7 +124,7 @@ def number(value: object, digits: int | None = 3) -> str:
     else:
         text = f"{value:.{shown - 1}e}"
     if digits is None and "." in text:
-        text = re.sub(r"\.?0+(?=e|$)", "", text)
+        text = re.sub(r"\.?0+(?=e|$)", "", text, count=1)
     return raised(text)
 
 

@@ -61,14 +61,11 @@ def judge(claim: Claim, record: Mapping[str, Any] | None) -> Verdict:
 def ranges(claim: Claim) -> list[Range]:
     """What each quantity of the claim may be, both ends included."""
     test, bound = claim.rule
-    published = (
-        claim.published if isinstance(claim.published, tuple) else (claim.published,) * len(claim.quantity)
-    )
     match test:
         case "within":
-            return [(p - bound * abs(p), p + bound * abs(p)) for p in published]
+            return [(p - bound * abs(p), p + bound * abs(p)) for p in claim.printed]
         case "factor":
-            return [tuple(sorted((p / bound, p * bound))) for p in published]
+            return [tuple(sorted((p / bound, p * bound))) for p in claim.printed]
         case "at_least":
             return [(bound, math.inf)] * len(claim.quantity)
         case "at_most":

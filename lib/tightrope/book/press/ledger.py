@@ -10,13 +10,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from tightrope.book import verdicts
+from tightrope.book import bars, verdicts
 from tightrope.book.claims import HEAD, Claim, Table
 from tightrope.book.tables import html, number
 from tightrope.book.verdicts import VERDICTS, judge
@@ -27,8 +26,6 @@ GROUPS = {
     "identity": "true by construction",
     "own": "the book's own findings",
 }
-EDGE = 8.0  # the plot ends at a factor of this
-WIDTH, HEIGHT = 240, 22
 FILTER = """
 for (const box of document.querySelectorAll(".tightrope-filter select"))
   box.addEventListener("change", () => {
@@ -44,7 +41,9 @@ def page(tables: Mapping[str, Table], titles: Mapping[str, str], sources: Mappin
     listed = [(chapter, table, claim) for chapter, table in tables.items() for claim in table.claims]
     filters = _select("source", sorted({_source(c, sources) for *_, c in listed}))
     filters += _select("verdict", [v for v in VERDICTS if any(_verdict(t, c) == v for _, t, c in listed)])
-    drawn = [_forest_row(chapter, t, c, sources) for chapter, t, c in listed if _ratios(t, c)]
+    drawn = [
+        _forest_row(chapter, t, c, sources) for chapter, t, c in listed if bars.ratios(c, t.stored, t.run)
+    ]
     parts = [
         f"{len(listed)} claims. Files of all of them: [CSV](_static/ledger.csv), [JSON](_static/ledger.json).",
         _raw(_counts(listed)),
@@ -52,8 +51,10 @@ def page(tables: Mapping[str, Table], titles: Mapping[str, str], sources: Mappin
         _raw(f'<form class="tightrope-filter">{filters}</form><script>{FILTER}</script>'),
         "## Measured over published",
         "A filled mark is the stored run, a hollow one this run, each with its interval; the band is what counts as "
-        f"reproduced. The axis is logarithmic and ends at a factor of {number(EDGE, None)}.",
-        _raw(html(["claim", _axis(), "verdict"], [], "forest", drawn)) if drawn else "None has been run yet.",
+        f"reproduced. The axis is logarithmic and ends at a factor of {number(bars.EDGE, None)}.",
+        _raw(html(["claim", bars.axis(), "verdict"], [], "forest", drawn))
+        if drawn
+        else "None has been run yet.",
     ]
     for chapter, table in tables.items():
         rows = []
@@ -71,7 +72,7 @@ def rows(tables: Mapping[str, Table]) -> list[dict[str, Any]]:
     for chapter, table in tables.items():
         for claim in table.claims:
             for i, quantity in enumerate(claim.quantity):
-                printed = claim.published[i] if _many(claim) else claim.published
+                printed = claim.printed[i]
                 row = {"id": claim.id, "chapter": chapter, "source": claim.source, "where": claim.where}
                 row |= {"statement": claim.statement, "kind": "own" if claim.own else claim.kind}
                 row |= {"published": printed, "unit": claim.unit, "quantity": quantity}
@@ -126,65 +127,8 @@ def _counts(listed: list[tuple[str, Table, Claim]]) -> str:
 
 def _forest_row(chapter: str, table: Table, claim: Claim, sources: Mapping[str, str]) -> str:
     words = f'<a href="{chapter}.html">{escape(_label(claim, sources))}</a> {escape(claim.statement)}'
-    bars = "".join(_bar(*ratio) for ratio in _ratios(table, claim))
-    return _row(table, claim, sources, [words, bars, escape(table.cells(claim)[-1])])
-
-
-def _ratios(table: Table, claim: Claim) -> list[tuple[str, Any, Any, tuple[float, float]]]:
-    """(quantity, stored entry, this run's, band), divided by what was published; none where that can't be."""
-    printed = claim.published if _many(claim) else (claim.published,) * len(claim.quantity)
-    if claim.own or not all(isinstance(p, int | float) and p > 0 for p in printed):
-        return []
-    if claim.rule[0] in ("holds", "increasing"):
-        return []
-    found = []
-    for name, p, (low, high) in zip(claim.quantity, printed, verdicts.ranges(claim), strict=True):
-        entries = [((r or {}).get("quantities") or {}).get(name) for r in (table.stored, table.run)]
-        entries = [
-            entry and [v / p for v in (entry["value"], *(entry.get("interval") or ()))] for entry in entries
-        ]
-        if any(entries):
-            found.append((name, *entries, (low / p, high / p)))
-    return found
-
-
-def _bar(name: str, stored: list[float] | None, here: list[float] | None, band: tuple[float, float]) -> str:
-    low, high = map(_x, band)
-    parts = [
-        f'<rect class="band" x="{low:.1f}" y="2" width="{max(high - low, 1):.1f}" height="{HEIGHT - 4}"/>'
-    ]
-    parts.append(f'<line class="one" x1="{_x(1)}" x2="{_x(1)}" y1="0" y2="{HEIGHT}"/>')
-    said = []
-    for kind, y, entry in (("stored", 8, stored), ("here", 15, here)):
-        if entry is None:
-            continue
-        value, *ends = entry
-        if ends:
-            parts.append(
-                f'<line class="{kind}" x1="{_x(ends[0]):.1f}" x2="{_x(ends[1]):.1f}" y1="{y}" y2="{y}"/>'
-            )
-        parts.append(f'<circle class="{kind}" cx="{_x(value):.1f}" cy="{y}" r="3.2"/>')
-        said.append(
-            f"{'stored run' if kind == 'stored' else 'this run'} {number(value)} of the published number"
-        )
-    label = escape(f"{name}: {', '.join(said)}; from {number(band[0])} to {number(band[1])} counts")
-    return f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {HEIGHT}">{"".join(parts)}</svg>'
-
-
-def _axis() -> str:
-    marks = [1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8]
-    names = ["⅛", "¼", "½", "1", "2", "4", "8"]
-    text = "".join(
-        f'<text x="{_x(m):.1f}" y="14" text-anchor="middle">{n}</text>'
-        for m, n in zip(marks, names, strict=True)
-    )
-    return f'<svg role="img" aria-label="measured over published" viewBox="0 0 {WIDTH} {HEIGHT}">{text}</svg>'
-
-
-def _x(ratio: float) -> float:
-    """Where a ratio stands; beyond the plot, at its edge."""
-    at = math.log(min(max(ratio, 1 / EDGE), EDGE)) / math.log(EDGE) if ratio > 0 else -1.0
-    return WIDTH / 2 + at * (WIDTH / 2 - 8)
+    drawn = bars.drawn(claim, table.stored, table.run)
+    return _row(table, claim, sources, [words, drawn, escape(table.cells(claim)[-1])])
 
 
 def _row(table: Table, claim: Claim, sources: Mapping[str, str], cells: list[str]) -> str:
@@ -204,10 +148,6 @@ def _source(claim: Claim, sources: Mapping[str, str]) -> str:
 
 def _label(claim: Claim, sources: Mapping[str, str]) -> str:
     return ", ".join(part for part in (_source(claim, sources), claim.where) if part) + ":"
-
-
-def _many(claim: Claim) -> bool:
-    return isinstance(claim.published, tuple) and len(claim.published) == len(claim.quantity)
 
 
 def _select(name: str, values: list[str]) -> str:

@@ -119,10 +119,14 @@ def _counts(listed: list[tuple[str, Table, Claim]]) -> str:
     lines = []
     for group, name in GROUPS.items():
         mine = [(table, claim) for _, table, claim in listed if ("own" if claim.own else claim.kind) == group]
-        for kind, of in (("stored runs", "stored"), ("these runs", "run")):
-            judged = [judge(claim, getattr(table, of)).kind for table, claim in mine]
-            lines.append([f"{name}, {kind}", *(str(judged.count(v)) for v in VERDICTS)])
-    return html(["", *(f"{verdicts.MARKS[v]} {v}" for v in VERDICTS)], lines, "numbers")
+        stored, here = (
+            [judge(c, r).kind for c, r in runs]
+            for runs in ([(c, t.stored) for t, c in mine], [(c, t.run) for t, c in mine])
+        )
+        lines.append([name, *(f"{stored.count(v)} ({here.count(v)})" for v in VERDICTS)])
+    return html(
+        ["stored runs (these runs)", *(f"{verdicts.MARKS[v]} {v}" for v in VERDICTS)], lines, "counts"
+    )
 
 
 def _forest_row(chapter: str, table: Table, claim: Claim, sources: Mapping[str, str]) -> str:

@@ -215,7 +215,7 @@ def _state(source: Path) -> str:
 
 
 def toolchain() -> list[str]:
-    """The packages that turn sources into pages, with their versions, and the local extension's own code."""
+    """The packages that turn sources into pages, with their versions, and the local extensions' own code."""
     packages = (
         "jupyter-book",
         "sphinx",
@@ -224,8 +224,8 @@ def toolchain() -> list[str]:
         "sphinx-proof",
         "myst-nb",
     )
-    local = Path(__file__).with_name("offline.py").read_text("utf-8")
-    return [*(f"{name} {keys.installed(name)}" for name in packages), local]
+    local = [Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in ("offline", "numbering")]
+    return [*(f"{name} {keys.installed(name)}" for name in packages), *local]
 
 
 def _redirect(page: str) -> str:

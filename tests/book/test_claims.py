@@ -353,6 +353,14 @@ def test_the_files_hold_one_row_a_quantity(tables):
     assert ledger.files({})["ledger.csv"] == ""
 
 
+def test_what_can_be_linked_is_linked():
+    from pybtex.database import parse_file
+
+    entries = parse_file(str(ROOT / "book" / "references.bib")).entries
+    bare = {key for key, entry in entries.items() if not {"doi", "eprint", "url"} & entry.fields.keys()}
+    assert bare == {"bell2023neighborhoods", "li2024feature"}  # a thesis and a talk
+
+
 def test_sources_are_named_as_a_reader_knows_them():
     names = ledger.names(ROOT / "book" / "references.bib")
     assert names["ortizjimenez2020hold"] == "Ortiz-Jiménez et al. 2020"

@@ -19,10 +19,11 @@ def html(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str, made: Se
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
     lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     lines += "".join(made)
-    return (
-        f'<div class="tightrope-scroll" style="overflow-x:auto"><table class="tightrope-{kind}">'
-        f"<thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table></div>"
+    scrolls = (
+        '<div class="tightrope-scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="Table">'
     )
+    head_row = f"<thead><tr>{titles}</tr></thead>"
+    return f'{scrolls}<table class="tightrope-{kind}">{head_row}<tbody>{lines}</tbody></table></div>'
 
 
 class Sizes:

@@ -1,4 +1,4 @@
-"""A Sphinx extension: a chapter has the number of its file, `04-low-rank-features` is chapter 4, also while the chapters
+"""A Sphinx extension: a chapter has the number of its file, `04-low-rank-features` is chapter 4, also while chapters
 before it are still to be written. Sections, figures, equations and theorems follow.
 """
 

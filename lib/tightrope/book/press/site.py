@@ -224,7 +224,9 @@ def toolchain() -> list[str]:
         "sphinx-proof",
         "myst-nb",
     )
-    local = [Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in ("offline", "numbering")]
+    local = [
+        Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in ("aria", "numbering", "offline")
+    ]
     return [*(f"{name} {keys.installed(name)}" for name in packages), *local]
 
 

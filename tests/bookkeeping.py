@@ -128,6 +128,12 @@ def _of_call(call: ast.Call, statement: ast.stmt) -> set[int]:
 
 
 def _called(call: ast.Call) -> str:
+    """The name of what is called; a method of a figure's axes that is called as one of `run`'s is not that one."""
+    match call.func:
+        case ast.Attribute(attr="text", value=ast.Name(id=owner)) if owner != "run":
+            return ""
+        case ast.Attribute(attr="text", value=ast.Attribute() | ast.Subscript() | ast.Call()):
+            return ""
     return getattr(call.func, "attr", None) or getattr(call.func, "id", "")
 
 

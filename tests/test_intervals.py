@@ -95,7 +95,7 @@ def test_a_shares_interval_is_where_the_tails_hold_one_in_forty(hits, n):
 
 def test_no_share_of_nothing():
     for bad in ((0, 0), (-1, 5), (6, 5)):
-        with pytest.raises(ValueError, match="at least one trial"):
+        with pytest.raises(ValueError, match="must be a whole number"):
             intervals.share(*bad)
 
 
@@ -166,7 +166,7 @@ def test_separated_and_equal_groups():
 
 @pytest.mark.parametrize("bad", [torch.zeros(0), torch.tensor([float("nan")]), torch.zeros(2, 2)])
 def test_scores_that_are_none(bad):
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match=r"^positive must be a finite"):
         intervals.area(torch.zeros(3), bad)
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match=r"^negative must be a finite"):
         intervals.roc(bad, torch.zeros(3))

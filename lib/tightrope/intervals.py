@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from tightrope import seeds
+from tightrope import refusals, seeds
 
 LEVEL = 0.95
 
@@ -57,6 +57,7 @@ def median(values: Iterable[float], level: float = LEVEL) -> Estimate:
     probability `level`; `Estimate.level` is what it really holds. Fewer than six values have no such pair at 95 %:
     what they span is a range.
     """
+    refusals.number(above=0, below=1, level=level)
     ranked = _ranked(values)
     n = len(ranked)
     k = int(
@@ -81,8 +82,9 @@ def spread(values: Iterable[float]) -> Estimate:
 
 def share(hits: int, n: int, level: float = LEVEL) -> Estimate:
     """A share, `hits` of n independent trials, with Clopper and Pearson's exact interval."""
-    if not 0 <= hits <= n or n < 1:
-        raise ValueError(f"A share is of at least one trial, with 0 to n hits, not {hits} of {n}.")
+    refusals.whole(1, n=n)
+    refusals.whole(0, n, hits=hits)
+    refusals.number(above=0, below=1, level=level)
     around = stats.binomtest(int(hits), int(n)).proportion_ci(level, "exact")
     return Estimate(hits / n, float(around.low), float(around.high), int(n), "binomial", level)
 
@@ -99,6 +101,10 @@ def bootstrap(
     statistic takes arrays and gives one number. Groups of one length are paired, and drawn together row by row.
     Draws on which it is not finite count as larger than all others. n is the smallest group's number of rows.
     """
+    refusals.function(statistic=statistic)
+    refusals.whole(0, seed=seed)
+    refusals.whole(1, draws=draws)
+    refusals.number(above=0, below=1, level=level)
     arrays = [g.detach().cpu().numpy() if isinstance(g, Tensor) else np.asarray(g) for g in groups]
     lengths = [len(array) for array in arrays]
     if not lengths or min(lengths) < 1:
@@ -132,6 +138,7 @@ def area(negative: Tensor, positive: Tensor, seed: int = 0, draws: int = 1_000) 
 
     Each group is drawn again `draws` times for the interval; n is the number of positives.
     """
+    refusals.whole(1, draws=draws)
     negative, positive = _scores(negative, positive)
     order = torch.sign(positive[:, None] - negative[None]) / 2 + 0.5  # (N, M)
     generator = seeds.generator(seed, "bootstrap")
@@ -183,7 +190,6 @@ def _counts(at: Tensor, n: int) -> Tensor:
 
 
 def _scores(negative: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
-    for scores in (negative, positive):
-        if scores.ndim != 1 or not len(scores) or not scores.isfinite().all():
-            raise ValueError("A ROC curve needs finite scores of at least one sample in each group.")
+    refusals.tensor(("M",), finite=True, negative=negative)
+    refusals.tensor(("N",), finite=True, positive=positive)
     return negative.double(), positive.double()

@@ -11,6 +11,8 @@ import hashlib
 
 import torch
 
+from tightrope import refusals
+
 
 def generator(
     seed: int | torch.Generator, purpose: str, device: torch.device | str = "cpu"
@@ -21,7 +23,8 @@ def generator(
     """
     if isinstance(seed, torch.Generator):
         return seed
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"A seed is a whole number of at least 0 or a torch.Generator, not {seed!r}.")
+    refusals.whole(0, seed=seed)
+    refusals.instance(str, purpose=purpose)
+    refusals.device(device=device)
     digest = hashlib.blake2b(f"{purpose} {seed}".encode(), digest_size=4).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "big"))

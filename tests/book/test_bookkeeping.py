@@ -35,6 +35,14 @@ def test_what_counts():
     assert lines('size = {"a": 1}\nm = margins.deepfool(net, x)') == []
 
 
+def test_words_in_a_picture_are_no_sentence_of_the_page():
+    for axes in ("ax", "axes[0]", "figure.axes[0]", "plt.gca()"):
+        assert lines(f'{axes}.text(0.5, 0.5, "none")') == []
+        assert bookkeeping.prose(f'{axes}.text(0.5, 0.5, "one "\n    "two")') == set()
+        assert list(bookkeeping.typed_formats(f'{axes}.text(0, 0, "{{x:.2f}}")')) == []
+    assert lines('run.text("none")') == [1]
+
+
 def test_a_sentence_is_prose_after_its_first_line():
     assert bookkeeping.prose('run.text("one "\n    "two "\n    "three")') == {2, 3}
     assert bookkeeping.prose('run.text(f"one {x:.2f}"\n    f"two {y:.2f}")') == set()

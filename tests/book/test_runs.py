@@ -227,7 +227,7 @@ def test_one_value_an_image_records_its_median_or_its_share(run):
     area = intervals.area(torch.zeros(5), torch.ones(7))
     assert run.record("c", area).interval == (1, 1)
     assert quantities(run)["c"]["n"] == 7
-    with pytest.raises(ValueError, match="'seeds' or 'images'"):
+    with pytest.raises(ValueError, match="'seeds', 'images'"):
         run.record("d", [1, 2], over="digits")
 
 
@@ -239,6 +239,28 @@ def test_censored_values_are_counted_and_never_averaged(run):
     assert str(r) == "not met (1.00–not met)"
     assert "a" not in quantities(run)
     assert run.text("It is {a:.2f}.") == "It is not met."
+
+
+def test_a_single_number_that_was_not_met_is_said_and_not_recorded(run):
+    run.record("a", 1.0)
+    for unmet in (math.inf, torch.tensor(math.inf), np.float64(math.inf)):
+        assert str(run.record("a", unmet, unit="ℓ2")) == "not met"
+        assert "a" not in quantities(run)
+        assert run.text("It is {a:.2f}.") == "It is not met."
+    table = run.table("{q}", lambda q: math.inf, q=["a"])
+    assert "not met" in repr(table)
+    for bad in (-math.inf, math.nan):
+        with pytest.raises(ValueError, match="a is"):
+            run.record("a", bad)
+    with pytest.raises(ValueError, match="interval is inf"):
+        run.record("a", 1.0, interval=(0, math.inf))
+
+
+def test_n_counts_what_was_measured(run):
+    assert run.record("a", [1, 2, math.inf], over="seeds", n=3).n == 3
+    for value, over in (([1, 2, 3], "seeds"), (torch.ones(20), "images"), (intervals.share(1, 5), None)):
+        with pytest.raises(ValueError, match=r"n of a counts what was measured, (3|20|5) values and not 7"):
+            run.record("a", value, over=over, n=7)
 
 
 def test_text_takes_recorded_numbers_and_nothing_else(run):

@@ -396,6 +396,9 @@ def test_quantiles_count_a_censored_row_as_longer_than_all():
     assert m.quantile(0.5).tolist() == [3, math.inf]
     assert m.quantile([0.0, 0.25, 0.125]).tolist() == [[1, 4], [2, math.inf], [1.5, math.inf]]
     assert m.quantile(1.0).tolist() == [math.inf, math.inf]
+    for q in (-0.1, 1.5, [0.5, 2], math.nan, "0.5"):
+        with pytest.raises(ValueError, match=r"q must be a finite number at least 0 and at most 1"):
+            m.quantile(q)
 
 
 # --- what does not fit ----------------------------------------------------------------------------------
@@ -404,15 +407,15 @@ def test_quantiles_count_a_censored_row_as_longer_than_all():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda net, x: margins.deepfool(net, x[:0]), "batch"),
+        (lambda net, x: margins.deepfool(net, x[:0]), r"\(N, …\)"),
         (lambda net, x: margins.deepfool(net, x.long()), "int64"),
         (lambda net, x: margins.deepfool(net, x.double()), "float"),
         (lambda net, x: margins.deepfool(net, x[0, 0, 0]), "batch|shape"),
         (lambda net, x: margins.deepfool(net, x[:, 0]), r"\(N, 1, 28, 28\)"),
         (lambda net, x: margins.deepfool(net, x * math.nan), "NaN"),
         (lambda net, x: margins.deepfool(net, x / 0), "NaN or inf"),
-        (lambda net, x: margins.deepfool(net, x, []), "no subspace"),
-        (lambda net, x: margins.deepfool(net, x, spectra.full((784,))), r"\(784,\)"),
+        (lambda net, x: margins.deepfool(net, x, []), "number of subspaces"),
+        (lambda net, x: margins.deepfool(net, x, spectra.full((784,))), r"\(N, 784\)"),
         (lambda net, x: margins.deepfool(net, x, [torch.eye(784)]), "Subspace"),
         (lambda net, x: margins.deepfool(net, x, overshoot=-0.1), "overshoot"),
         (lambda net, x: margins.deepfool(net, x, overshoot=math.nan), "overshoot"),

@@ -245,7 +245,7 @@ def test_torchvision_loads_after_the_library_was_imported_by_whoever_imports_it(
 
 def test_module_text_and_code_agree_on_the_names():
     assert set(data.DATA_SETS) == {"mnist", "cifar10", "imagenette128", "imagenet_sample224"}
-    with pytest.raises(ValueError, match=re.escape(", ".join(data.DATA_SETS))):
+    with pytest.raises(ValueError, match=re.escape(", ".join(map(repr, data.DATA_SETS)))):
         data.load("mnits", "test")
 
 

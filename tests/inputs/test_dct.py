@@ -119,14 +119,17 @@ def test_random_windows_are_orthonormal_seeded_and_know_nothing_of_frequency():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: dct.flip(torch.zeros(4)), "real images"),
-        (lambda: dct.flip(torch.zeros(4, 4, dtype=torch.int64)), "not torch.int64"),
-        (lambda: dct.low_pass(torch.zeros(4, 6), 5), "between 1 and 4 x 6 frequencies, not 5 x 5"),
-        (lambda: dct.low_pass(torch.zeros(4, 6), (0, 2)), "not 0 x 2"),
-        (lambda: spectra.dct_grid((1, 8, 8), 9), "a size between 1 and 8"),
-        (lambda: spectra.dct_grid((1, 8, 8), 4, 0), "step of at least 1"),
-        (lambda: spectra.random_windows((1, 4, 4), 5, 4), "do not fit into 16"),
-        (lambda: spectra.random_windows((1, 4, 4), 0, 4), "4 orthogonal windows of 0"),
+        (
+            lambda: dct.flip(torch.zeros(4)),
+            r"x must be a real tensor \(…, H, W\), not a float32 tensor \(4,\)",
+        ),
+        (lambda: dct.flip(torch.zeros(4, 4, dtype=torch.int64)), "not an int64"),
+        (lambda: dct.low_pass(torch.zeros(4, 6), 5), "size must be a whole number from 1 to 4, not 5"),
+        (lambda: dct.low_pass(torch.zeros(4, 6), (0, 2)), "size .* not 0"),
+        (lambda: spectra.dct_grid((1, 8, 8), 9), "size must be a whole number from 1 to 8"),
+        (lambda: spectra.dct_grid((1, 8, 8), 4, 0), "step .* of at least 1"),
+        (lambda: spectra.random_windows((1, 4, 4), 5, 4), "count .* from 1 to 3, not 4"),
+        (lambda: spectra.random_windows((1, 4, 4), 0, 4), "dim .* from 1 to 16, not 0"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(call, says):

@@ -99,18 +99,25 @@ def test_normalisation_takes_numbers_channels_and_images():
     [
         (
             lambda: nets.lenet()(torch.rand(2, 28, 28)),
-            r"samples of shape \(N, 1, 28, 28\), not \(2, 28, 28\)",
+            r"\(N, 1, 28, 28\), not a float32 tensor \(2, 28, 28\)",
         ),
         (lambda: nets.lenet()(torch.rand(2, 3, 28, 28)), r"\(N, 1, 28, 28\)"),
         (lambda: nets.lenet()(torch.zeros(2, 1, 28, 28, dtype=torch.uint8)), "float images"),
-        (lambda: nets.mlp(100, (5,))(torch.rand(2, 1, 28, 28)), r"\(N, 100\), not \(2, 1, 28, 28\)"),
-        (lambda: nets.mlp(100, (5,))(torch.rand(100)), r"\(N, 100\), not \(100,\)"),
-        (lambda: nets.mlp(100, (5,), init="xavier"), "'he' or 'default'"),
-        (lambda: nets.mlp(100, (0,)), "at least one unit"),
+        (
+            lambda: nets.mlp(100, (5,))(torch.rand(2, 1, 28, 28)),
+            r"\(N, 100\), not a float32 tensor \(2, 784\)",
+        ),
+        (lambda: nets.mlp(100, (5,))(torch.rand(100)), r"\(N, 100\), not a float32 tensor \(100,\)"),
+        (lambda: nets.mlp(100, (5,), init="xavier"), "'he', 'default'"),
+        (lambda: nets.mlp(100, (0,)), "hidden .* at least 1"),
         (lambda: nets.lenet(shape=(1, 8, 8)), "at least 12"),
-        (lambda: nets.lenet(std=0.0), "positive, finite std"),
-        (lambda: nets.Normalise(float("nan"), 1), "finite mean"),
+        (lambda: nets.lenet(std=0.0), "std must be positive"),
+        (lambda: nets.Normalise(float("nan"), 1), "mean must be a finite"),
         (lambda: nets.initialise(nn.BatchNorm1d(3)), "not BatchNorm1d"),
+        # Which would make five samples of one, and of two samples a batch that is not theirs.
+        (lambda: nets.mlp(5, (4,), mean=[0.1] * 5)(torch.rand(1, 5)), r"mean of shape \(5, 1, 1\) does not"),
+        (lambda: nets.lenet(std=(1, 2, 3))(torch.rand(2, 1, 28, 28)), r"std of shape \(3, 1, 1\) does not"),
+        (lambda: nets.Normalise(torch.zeros(1, 5), 1)(torch.rand(1, 5)), r"mean of shape \(1, 5\) does not"),
     ],
 )
 def test_what_does_not_fit_is_said_in_a_sentence(make, says):

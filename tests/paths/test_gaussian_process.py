@@ -62,9 +62,9 @@ BAD = [
     ("symmetric", torch.tensor([[1.0, 0.5], [0.2, 1.0]]), {}),
     ("not positive definite", torch.tensor([[1.0, 2.0], [2.0, 1.0]]), {}),
     ("NaN", torch.tensor([[float("nan"), 0], [0, 1.0]]), {}),
-    ("takes a kernel", torch.ones(2, 3), {}),
+    (r"kernel .* \(N, N\)", torch.ones(2, 3), {}),
     ("above 0", torch.eye(2), {"noise": 0.0}),
-    ("above 0", torch.eye(2), {"noise": ()}),
+    ("length of noise", torch.eye(2), {"noise": ()}),
     ("above 0", torch.eye(2), {"scale": -1.0}),
 ]
 

@@ -55,5 +55,5 @@ def test_a_line_needs_two_ends():
     net, w0, _, _, x, y = problem()
     with pytest.raises(ValueError, match="no direction"):
         weight_space.line(net, w0, w0, x, y, (0,))
-    with pytest.raises(ValueError, match="finite weights"):
+    with pytest.raises(ValueError, match="w must be a finite"):
         weight_space.network_at(net, w0[:-1])

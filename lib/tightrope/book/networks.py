@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tightrope import _files
+from tightrope import _files, refusals
 from tightrope._files import reason, replacing
 from tightrope.book import checkout as layout
 from tightrope.book import code, kept
@@ -90,6 +90,8 @@ def book(name: str, profile: str, device: str = "cpu") -> Plan:
 
     Raises ValueError for an unknown name and for a profile that it has no size for.
     """
+    refusals.instance(str, name=name)
+    refusals.choice(layout.PROFILES, profile=profile)
     words = name.split(" ")
     ways = next((i for i in range(len(words)) if " ".join(words[i:]) in BOOK), None)
     if ways is None:
@@ -208,9 +210,9 @@ def trained(
     code which has no name that changes with it (see `behaviour`) is trained anew each time. A cache that cannot be
     written is told to `warn` in one sentence, and training goes on without.
     """
-    for name, part in {"x": x, "y": y, "x_test": x_test, "y_test": y_test}.items():
-        if not isinstance(part, Tensor) and (part is not None or name in ("x", "y")):
-            raise ValueError(f"{name} must be a tensor, not a {type(part).__name__}.")
+    refusals.instance(Tensor, x=x, y=y, **refusals.given(x_test=x_test, y_test=y_test))
+    refusals.device(device=device)
+    refusals.function(warn=warn)
     given = x, y, seed, x_test, y_test  # the data are read for their name where they lie, not on the device
     x, y, x_test, y_test = (t if t is None else t.to(device) for t in (x, y, x_test, y_test))
     net = _fresh(build, seed, device)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from tightrope import intervals
+from tightrope import intervals, refusals
 from tightrope.book.tables import number, raised
 from tightrope.intervals import Estimate
 
@@ -138,24 +138,26 @@ def result(
     found = _estimate(value, over) if over is not None else value
     if interval is not None:
         interval = _bounds(interval, name)
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
-        raise ValueError(f"{name}: n is a whole number of at least 1, not {n!r}.")
+    refusals.whole(1, **refusals.given(**{f"n of {name}": n}))
     notes = {k: v if isinstance(v, str) else single(v, f"{name}'s {k}") for k, v in (notes or {}).items()}
     if not isinstance(found, Estimate):
-        return Result(single(found, name), interval, n, unit, notes=notes)
+        return Result(single(found, name, unmet=True), interval, n, unit, notes=notes)
+    if n not in (None, found.n):
+        raise ValueError(f"n of {name} counts what was measured, {found.n} values and not {n}: leave it out.")
     e, around = found, interval or (found.low, found.high)
-    return Result(e.value, around, n or e.n, unit, e.kind, e.level, e.censored, e.top, notes)
+    return Result(e.value, around, e.n, unit, e.kind, e.level, e.censored, e.top, notes)
 
 
-def single(value: object, what: str) -> float | int | bool:
-    """`value` as one finite number of Python's. Raises ValueError, naming `what`, for anything else."""
+def single(value: object, what: str, *, unmet: bool = False) -> float | int | bool:
+    """`value` as one number of Python's, finite or, where `unmet` is allowed, +inf. Raises ValueError, naming `what`,
+    for anything else."""
     if isinstance(value, Result):
         value = value.value
     if isinstance(value, Tensor | np.generic | np.ndarray) and math.prod(value.shape) == 1:
         value = value.item()
     if not isinstance(value, bool | int | float):
         raise ValueError(f"{what} must be one number, not {value!r}.")
-    if not math.isfinite(value):
+    if not math.isfinite(value) and not (unmet and value == math.inf):
         raise ValueError(f"{what} is {value}: a censored or failed measurement is not recorded as a number.")
     return value
 
@@ -170,8 +172,7 @@ def _bounds(interval: object, name: str) -> tuple[float, float]:
 
 
 def _estimate(values: Any, over: str) -> Estimate:
-    if over not in ("seeds", "images"):
-        raise ValueError(f"over is 'seeds' or 'images', what the values were taken over, not {over!r}.")
+    refusals.choice(("seeds", "images"), over=over)
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     elif not isinstance(values, np.ndarray):

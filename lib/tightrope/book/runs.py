@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from tightrope import progress as _progress
+from tightrope import refusals
 from tightrope._files import reason
 from tightrope.book import checkout as layout
 from tightrope.book import claims, kept, networks, provenance, records, results, tables
@@ -53,10 +54,8 @@ def start(chapter: str, profile: str = "quick", seed: int = 0, device: str = "au
     Sets torch's threads from OMP_NUM_THREADS and the figures' style, and picks the device: "auto" is the GPU
     where torch sees one. Raises ValueError for an unknown chapter, profile or device and for a bad seed.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"Unknown profile {profile!r}: use {', '.join(PROFILES[:-1])} or {PROFILES[-1]}.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed must be a whole number of at least 0, not {seed!r}.")
+    refusals.choice(PROFILES, profile=profile)
+    refusals.whole(0, seed=seed)
     if not isinstance(chapter, str) or not re.fullmatch(r"\w[\w-]*", chapter):
         raise ValueError(f"A chapter is named as its file is, like '01-synthetic-margins', not {chapter!r}.")
     try:
@@ -152,9 +151,9 @@ class Run:
         with its exact interval); or an `Estimate` of `intervals`. Its interval, kind, n and count of censored
         values follow; `interval`, `n` and notes in `extra` may be given.
 
-        Returns the `Result`: `float(r)`, `format(r, ".2f")`, and with its interval where it is printed. A median
-        that is itself censored is returned as "not met" and not recorded. Raises ValueError for NaN, for a single
-        infinity and for a bad id.
+        Returns the `Result`: `float(r)`, `format(r, ".2f")`, and with its interval where it is printed. A number
+        that is +inf, as a median is that is itself censored, is returned as "not met" and not recorded. Raises
+        ValueError for NaN, for −inf, for an `n` that is not an estimate's own and for a bad id.
         """
         if not isinstance(name, str) or not records.ID.fullmatch(name):
             raise ValueError(
@@ -249,12 +248,7 @@ class Run:
 
     def _cell(self, name: str, value: object, over: str | None, unit: str | None, n: int | None) -> object:
         """What a table shows of one value, recorded where there is one."""
-        if value is None:
-            return None
-        if over is None and not isinstance(value, Estimate) and value == math.inf:
-            self._results[name] = Result(math.inf, unit=unit)
-            return self._results[name]
-        return self.record(name, value, over=over, unit=unit, n=n)
+        return None if value is None else self.record(name, value, over=over, unit=unit, n=n)
 
     def published(self, name: str) -> float | tuple[float, ...]:
         """The number that the source printed for a quantity, from the claims; ValueError where it printed none."""

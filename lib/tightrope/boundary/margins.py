@@ -21,7 +21,7 @@ from itertools import compress
 import torch
 from torch import Tensor
 
-from tightrope import progress
+from tightrope import progress, refusals
 from tightrope.boundary import crossing
 from tightrope.inputs.subspaces import Subspace, full
 from tightrope.models.measured import check_input, frozen
@@ -72,6 +72,8 @@ class Margins:
     def quantile(self, q: float | Sequence[float], *, raw: bool = False) -> Tensor:
         """Quantiles over the samples, (J,) or (len(q), J). Censored rows count as larger than every found
         one: a quantile that falls among them is +inf, never an average of what was not measured."""
+        refusals.numbers(least=0, most=1, q=q)
+        refusals.truth(raw=raw)
         values = (self.raw if raw else self.norm).sort(0).values
         at = torch.as_tensor(q, dtype=values.dtype, device=values.device) * (len(values) - 1)
         low, high = values[at.floor().long()], values[at.ceil().long()]
@@ -112,10 +114,22 @@ def deepfool(
     A row is censored when its gradients vanish in S, its logits overflow, or `max_steps` do not flip it.
     Rows are worked on `chunk` at a time (default: what suits the device and the size of an input).
     """
+    refusals.function(model=model)
+    refusals.tensor(("N", ...), x=x)
     check_input(model, x)
-    spaces = [full(x.shape[1:])] if subspaces is None else subspaces
-    spaces = [spaces] if isinstance(spaces, Subspace) else list(spaces)
-    _check(x, spaces, overshoot, max_steps, rivals, tight, chunk)
+    spaces = full(x.shape[1:]) if subspaces is None else subspaces
+    spaces = list(spaces) if isinstance(spaces, tuple | list) else [spaces]
+    refusals.whole(1, **{"the number of subspaces": len(spaces)})
+    for space in spaces:
+        refusals.instance(Subspace, subspaces=space)
+        refusals.tensor(("N", *space.shape), **{f"x beside {space!r}": x})
+    refusals.number(least=0, overshoot=overshoot)
+    refusals.whole(1, max_steps=max_steps)
+    refusals.whole(2, rivals=rivals)
+    refusals.whole(0, tight=tight)
+    refusals.truth(refine=refine, keep=keep)
+    if chunk is not None:
+        refusals.whole(1, chunk=chunk)
     size = x[0].numel() * x.element_size() * max(rivals, len(spaces))
     blocks = x.split(max(1, BLOCK_BYTES // size))
     with frozen(model) as net:
@@ -319,27 +333,6 @@ def row_bytes(net: Model, x: Tensor, rivals: int) -> int:
 
     # The second row's share: weights are kept too, but not once a row.
     return 2 * (kept(torch.cat([x, x])) - kept(x)) + (rivals + 4) * x.numel() * x.element_size()
-
-
-def _check(
-    x: Tensor, spaces: list[Subspace], overshoot: float, max_steps: int, rivals: int, tight: int, chunk
-) -> None:
-    if not spaces:
-        raise ValueError("There is no subspace to measure in; leave `subspaces` out for the full space.")
-    for space in spaces:
-        if not isinstance(space, Subspace):
-            raise ValueError(f"A margin is measured in a spectra.Subspace, not in {type(space).__name__}.")
-        if space.shape != tuple(x.shape[1:]):
-            raise ValueError(
-                f"{space!r} holds inputs of shape {space.shape}, but x has {tuple(x.shape[1:])}."
-            )
-    if not 0 <= overshoot < math.inf:
-        raise ValueError(f"The overshoot must be a number of at least 0, not {overshoot}.")
-    if max_steps < 1 or rivals < 2 or tight < 0 or (chunk is not None and chunk < 1):
-        raise ValueError(
-            "DeepFool needs max_steps >= 1, rivals >= 2, tight >= 0 and chunk >= 1, "
-            f"not {max_steps}, {rivals}, {tight} and {chunk}."
-        )
 
 
 def _check_logits(logits: Tensor, n: int) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tightrope import progress, seeds
+from tightrope import progress, refusals, seeds
 from tightrope.boundary import crossing
 from tightrope.models.measured import check_input, frozen
 
@@ -34,6 +34,8 @@ class Attack:
 
     def norm(self, p: float = 2) -> Tensor:
         """(N,) ℓp lengths of the perturbations; +inf where none was found."""
+        if not (isinstance(p, float) and p == math.inf):
+            refusals.number(least=1, p=p)
         length = (self.images - self.start).flatten(1).norm(p=p, dim=1)
         return torch.where(self.found, length, math.inf)
 
@@ -109,15 +111,15 @@ def run(
     name: str,
 ) -> Attack:
     """`search` on each chunk of x, behind the checks that all attacks share."""
+    refusals.function(model=model)
+    refusals.tensor(("N", ...), x=x)
     check_input(model, x)
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.shape != x.shape[:1]:
-        raise ValueError(f"An attack needs one int64 label a sample, ({len(x)},).")
-    if labels.device != x.device:
-        raise ValueError(f"Inputs and labels must be on one device, not on {x.device} and {labels.device}.")
-    if box is not None and not (len(box) == 2 and box[0] < box[1]):
-        raise ValueError(f"The box is (lowest, highest) or None, not {box}.")
-    if chunk is not None and chunk < 1:
-        raise ValueError(f"A chunk has at least one row, not {chunk}.")
+    refusals.labels(x, labels=labels)
+    refusals.truth(targeted=targeted)
+    if box is not None:
+        refusals.interval(box=box)
+    if chunk is not None:
+        refusals.whole(1, chunk=chunk)
     size = chunk or (256 if x.device.type == "cpu" else 4096)
     draws = seeds.generator(seed, f"attack: {name}", x.device)
     images, found = [], []
@@ -158,17 +160,3 @@ def keep_first(best: Tensor, found: Tensor, images: Tensor, over: Tensor) -> tup
 def wide(values: Tensor, like: Tensor) -> Tensor:
     """One value a row, shaped to meet `like`."""
     return values.reshape(-1, *[1] * (like.dim() - 1))
-
-
-def at_least(least: int, **values: int) -> None:
-    """Refuse whole numbers below `least`, by name."""
-    for name, value in values.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, not {value}.")
-
-
-def positive(**values: float) -> None:
-    """Refuse what is not a finite number above 0, by name."""
-    for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be a finite number above 0, not {value}.")

@@ -15,6 +15,8 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+from tightrope import refusals
+
 __all__ = [
     "FeatureRank",
     "Hyperplane",
@@ -50,10 +52,10 @@ def hyperplane(w: Tensor, b: Tensor | float, x: Tensor, y: Tensor) -> Hyperplane
     it separates nothing, with whatever bias.
     """
     x, y = _points(x, y)
-    w, b = (
-        w.detach().double().cpu().reshape(-1),
-        torch.as_tensor(b, dtype=torch.float64).detach().cpu().reshape(()),
-    )
+    refusals.tensor(finite=True, w=w)
+    w = w.detach().double().cpu().reshape(-1)
+    refusals.tensor((x.shape[1],), w=w)
+    b = torch.tensor(_number(b=b), dtype=torch.float64)
     a, c = x @ w, y @ w
     gap = a.min() - c.max()
     if not gap > 0:
@@ -133,6 +135,7 @@ def affine_offsets(x: Tensor, y: Tensor, rtol: float = 1e-9) -> tuple[Tensor, Te
     from the origin. K is 0 where the points span everything.
     """
     x, y = _points(x, y)
+    refusals.number(least=0, below=1, rtol=rtol)
     points = torch.cat([x, y])
     centre = points.mean(0)
     triangle = torch.linalg.qr(points - centre, mode="r").R  # of the points' own SVD u would be (I + J)²
@@ -144,9 +147,11 @@ def affine_offsets(x: Tensor, y: Tensor, rtol: float = 1e-9) -> tuple[Tensor, Te
 
 def theorem1(plane: Hyperplane, gamma: Tensor | float, deltas: Tensor) -> float:
     """Theorem 1's bound, 1 / √(1/γ² + B² Σ Δ_k²), with B the bias of `plane` and γ the SVM's margin."""
-    return float(
-        (1 / torch.as_tensor(gamma, dtype=torch.float64) ** 2 + (plane.b * deltas).square().sum()) ** -0.5
-    )
+    refusals.instance(Hyperplane, plane=plane)
+    gamma = _number(gamma=gamma)
+    refusals.number(above=0, gamma=gamma)
+    refusals.tensor(("K",), finite=True, empty=True, deltas=deltas)
+    return float((gamma**-2 + (plane.b * deltas.double()).square().sum()) ** -0.5)
 
 
 def corollary1(plane: Hyperplane, deltas: Tensor, *, printed: bool = False) -> float:
@@ -155,6 +160,9 @@ def corollary1(plane: Hyperplane, deltas: Tensor, *, printed: bool = False) -> f
     The proof has ⟨w, r_k⟩ ≥ B Δ_k and squares it, which needs B Δ_k ≥ 0. `printed`: with every k, as printed; that
     is no bound.
     """
+    refusals.instance(Hyperplane, plane=plane)
+    refusals.tensor(("K",), finite=True, empty=True, deltas=deltas)
+    refusals.truth(printed=printed)
     terms = plane.b * deltas.double()
     total = float((terms if printed else terms.clamp_min(0)).square().sum())
     return total**-0.5 if total else math.inf
@@ -185,19 +193,14 @@ class FeatureRank:
 
     def components(self, share: float) -> int:
         """The fewest principal components that explain `share` of the variance."""
-        if not 0 < share <= 1:
-            raise ValueError(f"A share of the variance lies in (0, 1], not {share}.")
+        refusals.number(above=0, most=1, share=share)
         return int((self.explained < share - 1e-12).sum()) + 1
 
 
 def feature_rank(features: Tensor, rtol: float = 1e-6) -> FeatureRank:
     """The rank of features (N, K), three ways. `rtol`: what counts as zero beside the first singular value."""
-    if not isinstance(features, Tensor) or features.dim() != 2 or not features.numel():
-        raise ValueError("Features are a matrix (N, K), one row a sample.")
-    if not features.isfinite().all():
-        raise ValueError("The features hold NaN or infinity.")
-    if not 0 < rtol < 1:
-        raise ValueError(f"rtol lies between 0 and 1, not at {rtol}.")
+    refusals.tensor(("N", "K"), finite=True, features=features)
+    refusals.number(above=0, below=1, rtol=rtol)
     f = features.detach().double().cpu()
     singular = torch.linalg.svdvals(f)
     variance = torch.linalg.svdvals(f - f.mean(0)).square()
@@ -209,19 +212,18 @@ def feature_rank(features: Tensor, rtol: float = 1e-6) -> FeatureRank:
 
 
 def _points(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    for points in (x, y):
-        if (
-            not isinstance(points, Tensor)
-            or points.dim() != 2
-            or not points.numel()
-            or points.shape[1] != x.shape[1]
-        ):
-            raise ValueError(
-                "The two classes are matrices of points (I, D) and (J, D), neither of them empty."
-            )
-        if not points.isfinite().all():
-            raise ValueError("The points hold NaN or infinity.")
+    refusals.tensor(("I", "D"), finite=True, x=x)
+    refusals.tensor(("J", x.shape[1]), finite=True, y=y)
     return x.detach().double().cpu(), y.detach().double().cpu()
 
 
-_TOGETHER = "The two classes cannot be separated by a hyperplane, so there is no margin."
+def _number(**named: Tensor | float) -> float:
+    """A number, also one in a tensor, as Python's."""
+    ((name, value),) = named.items()
+    if isinstance(value, Tensor) and value.numel() == 1 and value.device.type != "meta":
+        value = value.item()
+    refusals.number(**{name: value})
+    return float(value)
+
+
+_TOGETHER = "The two classes, x and y, cannot be separated by a hyperplane, so there is no margin."

@@ -18,7 +18,6 @@ integer labels (N,).
 
 from __future__ import annotations
 
-import operator
 import os
 import warnings
 import zipfile
@@ -31,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tightrope import _files, seeds
+from tightrope import _files, refusals, seeds
 from tightrope.inputs import download as _download
 
 SPLITS = ("train", "test")
@@ -81,18 +80,19 @@ def load(
     DataMissing, at once, for a data set that cannot be had.
     """
     known = _known(name)
-    if split not in SPLITS:
-        raise ValueError(f"Unknown split {split!r}: use 'train' or 'test'.")
+    refusals.choice(SPLITS, split=split)
+    if download is not None:
+        refusals.truth(download=download)
     if split not in known.splits:
         raise ValueError(f"{name} has no {split} split: use split={known.splits[0]!r}.")
-    n, seed = _whole(n, "n", 1, optional=True), _whole(seed, "seed", 0)
+    refusals.whole(1, **refusals.given(n=n))
+    refusals.whole(0, seed=seed)
 
     path = _find(name, download)
     about = path.stat()
     images, labels = _read(path, name, split, (about.st_mtime_ns, about.st_size))
     if n is not None:
-        if n > len(images):
-            raise ValueError(f"n={n} is more than the {len(images)} images of {name} {split} in {path}.")
+        refusals.whole(1, len(images), **{f"n of {name} {split}": n})
         chosen = torch.randperm(len(images), generator=seeds.generator(seed, f"subset of {name} {split}"))[
             :n
         ].numpy()
@@ -112,21 +112,8 @@ def where(name: str) -> str | None:
 
 
 def _known(name: str) -> DataSet:
-    if not isinstance(name, str) or name not in DATA_SETS:
-        raise ValueError(f"Unknown data set {name!r}: the known ones are {', '.join(DATA_SETS)}.")
+    refusals.choice(tuple(DATA_SETS), name=name)
     return DATA_SETS[name]
-
-
-def _whole(value: int | None, what: str, least: int, optional: bool = False) -> int | None:
-    if value is None and optional:
-        return None
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or not least <= number < 2**63:
-        raise ValueError(f"{what} must be a whole number of at least {least}, not {value!r}.")
-    return number
 
 
 def _sample(name: str) -> Path | None:

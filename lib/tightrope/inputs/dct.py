@@ -12,6 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from tightrope import refusals
+
 
 @lru_cache(maxsize=32)
 def cosines(n: int) -> Tensor:
@@ -29,20 +31,21 @@ def _cosines_as(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 def dct_matrix(n: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
     """The orthonormal DCT-II as an (n, n) matrix: row k is the cosine of frequency k."""
-    if n < 1:
-        raise ValueError(f"A cosine transform needs a length of at least 1, not {n}.")
+    refusals.whole(1, n=n)
+    refusals.choice((torch.float32, torch.float64), dtype=dtype)
+    refusals.device(device=device)
     return _cosines_as(n, dtype, torch.device(device)).clone()
 
 
 def dct2(x: Tensor) -> Tensor:
     """Orthonormal 2-D DCT-II of the last two axes of x (..., H, W), any height and width."""
-    rows, cols = _pair(x)
+    rows, cols = _pair(x=x)
     return rows @ x @ cols.mT
 
 
 def idct2(c: Tensor) -> Tensor:
     """Inverse of `dct2`: coefficients (..., H, W) back to pixels."""
-    rows, cols = _pair(c)
+    rows, cols = _pair(c=c)
     return rows.mT @ c @ cols
 
 
@@ -51,7 +54,7 @@ def flip(x: Tensor) -> Tensor:
 
     *Hold me tight*, section 3.2.1: x' = IDCT(flip(DCT(x))). An isometry and its own inverse. Pixels leave [0, 1].
     """
-    rows, cols = (_flipper_as(n, x.dtype, x.device) for n in _size(x))
+    rows, cols = (_flipper_as(n, x.dtype, x.device) for n in _size(x=x))
     return rows @ x @ cols
 
 
@@ -61,12 +64,8 @@ def low_pass(x: Tensor, size: int | tuple[int, int]) -> Tensor:
     *Hold me tight*, section 3.2.2: CIFAR-10 keeps 16 x 16, MNIST 14 x 14. The published filter, given a batch, masks
     channels and rows in place of rows and columns: for 32 x 32 images that is low_pass(x, (16, 32)).
     """
-    height, width = _size(x)
-    high, wide = (size, size) if isinstance(size, int) else size
-    if not (1 <= high <= height and 1 <= wide <= width):
-        raise ValueError(
-            f"A low pass keeps between 1 and {height} x {width} frequencies, not {high} x {wide}."
-        )
+    height, width = _size(x=x)
+    high, wide = sides((height, width), size)
     rows, cols = (_keeper_as(n, keep, x.dtype, x.device) for n, keep in ((height, high), (width, wide)))
     return rows @ x @ cols
 
@@ -88,13 +87,20 @@ def _keeper_as(n: int, keep: int, dtype: torch.dtype, device: torch.device) -> T
     return (c.T @ c).to(device, dtype)
 
 
-def _pair(x: Tensor) -> tuple[Tensor, Tensor]:
-    return tuple(_cosines_as(n, x.dtype, x.device) for n in _size(x))
+def _pair(**images: Tensor) -> tuple[Tensor, Tensor]:
+    (x,) = images.values()
+    return tuple(_cosines_as(n, x.dtype, x.device) for n in _size(**images))
 
 
-def _size(x: Tensor) -> tuple[int, int]:
-    if x.ndim < 2 or not x.is_floating_point():
-        raise ValueError(
-            f"The cosine transform takes real images (..., H, W), not {x.dtype} of shape {tuple(x.shape)}."
-        )
+def _size(**images: Tensor) -> tuple[int, int]:
+    refusals.tensor((..., "H", "W"), empty=True, **images)
+    (x,) = images.values()
     return tuple(x.shape[-2:])
+
+
+def sides(image: tuple[int, int], size: int | tuple[int, int]) -> tuple[int, int]:
+    """A `size`, one number or two, as the rows and columns of a block that fits an image (H, W)."""
+    high, wide = size if isinstance(size, tuple | list) and len(size) == 2 else (size, size)
+    refusals.whole(1, image[0], size=high)
+    refusals.whole(1, image[1], size=wide)
+    return high, wide

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightrope import seeds
-from tightrope.inputs.dct import cosines, dct2, idct2
+from tightrope import refusals, seeds
+from tightrope.inputs.dct import cosines, dct2, idct2, sides
 
 _by_fields = dataclass(init=False, eq=False, repr=False)  # so that `fingerprint` can name a subspace
 
@@ -46,16 +46,12 @@ class Subspace(ABC):
 
     def coordinates(self, x: Tensor) -> Tensor:
         """Coordinates (N, dim) of the projections of x (N, *shape) onto S."""
-        if tuple(x.shape[1:]) != self.shape or x.ndim != 1 + len(self.shape):
-            raise ValueError(
-                f"{self!r} takes inputs of shape (N, {_join(self.shape)}), not {tuple(x.shape)}."
-            )
+        refusals.tensor(("N", *self.shape), empty=True, x=x)
         return self._down(x)
 
     def lift(self, c: Tensor) -> Tensor:
         """The vectors (N, *shape) of S with coordinates c (N, dim)."""
-        if c.ndim != 2 or c.shape[1] != self.dim:
-            raise ValueError(f"{self!r} takes coordinates of shape (N, {self.dim}), not {tuple(c.shape)}.")
+        refusals.tensor(("N", self.dim), empty=True, c=c)
         return self._up(c).reshape(-1, *self.shape)
 
     def project(self, x: Tensor) -> Tensor:
@@ -64,6 +60,8 @@ class Subspace(ABC):
 
     def basis(self, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
         """An orthonormal basis (dim, *shape), written out: for pictures and tests, not for measuring."""
+        refusals.choice((torch.float32, torch.float64), dtype=dtype)
+        refusals.device(device=device)
         return self.lift(torch.eye(self.dim, dtype=dtype, device=device))
 
     @abstractmethod
@@ -78,10 +76,6 @@ class Subspace(ABC):
 
     def __repr__(self) -> str:
         return f"Subspace({self.name}, dim {self.dim} of {math.prod(self.shape)})"
-
-
-def _join(shape: Sequence[int]) -> str:
-    return ", ".join(map(str, shape))
 
 
 class _Full(Subspace):
@@ -229,16 +223,13 @@ def full(shape: Sequence[int]) -> Subspace:
 
 def span(*vectors: Tensor, name: str = "span") -> Subspace:
     """The span of one or more linearly independent vectors, each of the shape of an input."""
-    if not vectors:
-        raise ValueError("A span needs at least one vector.")
-    shape = _shape(vectors[0].shape)
-    if any(tuple(v.shape) != shape for v in vectors):
-        raise ValueError(
-            f"The vectors of a span must share one shape; got {', '.join(str(tuple(v.shape)) for v in vectors)}."
-        )
+    refusals.instances(Tensor, vectors=vectors)
+    refusals.instance(str, name=name)
+    refusals.tensor((..., "D"), vectors=vectors[0])
+    shape = tuple(vectors[0].shape)
+    for vector in vectors:
+        refusals.tensor(shape, finite=True, vectors=vector)
     rows = torch.stack([v.detach().to("cpu", torch.float64).flatten() for v in vectors])
-    if not rows.isfinite().all():
-        raise ValueError("A vector of the span holds NaN or infinity.")
     if len(rows) > rows.shape[1]:
         raise ValueError(f"{len(rows)} vectors in {rows.shape[1]} dimensions cannot be linearly independent.")
     lengths = rows.norm(dim=1, keepdim=True)
@@ -257,13 +248,13 @@ def random_subspace(
     name: str = "random",
 ) -> Subspace:
     """A uniformly random subspace of dimension `dim`, of all inputs of `shape` or `inside` a given subspace."""
-    home = inside if inside is not None else full(shape)
-    if home.shape != _shape(shape):
-        raise ValueError(
-            f"The subspace to draw inside holds inputs of shape {home.shape}, not {tuple(shape)}."
-        )
-    if not 1 <= dim <= home.dim:
-        raise ValueError(f"A random subspace of {home!r} has between 1 and {home.dim} dimensions, not {dim}.")
+    shape = _shape(shape)
+    home = full(shape) if inside is None else inside
+    refusals.instance(Subspace, inside=home)
+    refusals.instance(str, name=name)
+    if home.shape != shape:
+        raise ValueError(f"shape must be that of the subspace to draw inside, {home.shape}, not {shape}.")
+    refusals.whole(1, home.dim, dim=dim)
     generator = seeds.generator(seed, "subspace")
     draw = torch.randn(dim, home.dim, generator=generator, dtype=torch.float64, device=generator.device)
     q = torch.linalg.qr(draw.cpu().T).Q.T
@@ -273,11 +264,9 @@ def random_subspace(
 def dct_block(shape: Sequence[int], row: int, col: int, size: int | tuple[int, int]) -> Subspace:
     """The size x size block of DCT coefficients whose lowest frequencies are (row, col), in every channel."""
     shape = _image(shape)
-    high, wide = (size, size) if isinstance(size, int) else size
-    if min(row, col) < 0 or min(high, wide) < 1 or row + high > shape[1] or col + wide > shape[2]:
-        raise ValueError(
-            f"A block of {high} x {wide} coefficients at ({row}, {col}) does not fit a {shape[1]} x {shape[2]} image."
-        )
+    high, wide = sides(shape[1:], size)
+    refusals.whole(0, shape[1] - high, row=row)
+    refusals.whole(0, shape[2] - wide, col=col)
     return _Block(shape, slice(row, row + high), slice(col, col + wide), f"DCT {row},{col}")
 
 
@@ -288,37 +277,25 @@ def dct_windows(shape: Sequence[int], size: int = 8, step: int = 1) -> list[Subs
     words and its code take the whole block, and so does this. MNIST: 8, 1 (21 windows of 64 dimensions);
     CIFAR-10: 8, 2 (13 of 192); ImageNet: 16, 16 (14 of 768).
     """
-    shape = _image(shape)
-    if step < 1:
-        raise ValueError(f"Windows slide by at least one coefficient, not {step}.")
-    if not 1 <= size <= min(shape[1:]):
-        raise ValueError(
-            f"A window of {size} x {size} coefficients does not fit a {shape[1]} x {shape[2]} image."
-        )
-    return [dct_block(shape, i, i, size) for i in range(0, min(shape[1:]) - size + 1, step)]
+    shape, starts = _sliding(shape, size, step)
+    return [dct_block(shape, i, i, size) for i in min(starts, key=len)]
 
 
 def dct_grid(shape: Sequence[int], size: int = 8, step: int = 4) -> list[list[Subspace]]:
     """Blocks of `size` x `size` DCT coefficients on a grid, on and off the diagonal: rows of the grid, low to high."""
-    shape = _image(shape)
-    if step < 1 or not 1 <= size <= min(shape[1:]):
-        raise ValueError(
-            f"A grid of blocks needs a size between 1 and {min(shape[1:])} and a step of at least 1, "
-            f"not {size} and {step}."
-        )
-    rows, cols = (range(0, n - size + 1, step) for n in shape[1:])
+    shape, (rows, cols) = _sliding(shape, size, step)
     return [[dct_block(shape, i, j, size) for j in cols] for i in rows]
 
 
 def dct_diagonals(shape: Sequence[int], size: int = 8, step: int = 1) -> list[Subspace]:
     """The `size` diagonal atoms of each window: what the formula printed in section 3.2 spans, `size` dimensions a
     channel where `dct_windows` has `size` squared."""
-    shape = _image(shape)
+    shape, starts = _sliding(shape, size, step)
     windows = []
-    for i in range(len(dct_windows(shape, size, step))):
+    for i in min(starts, key=len):
         keep = torch.zeros(shape[1:], dtype=torch.bool)
-        keep.diagonal()[i * step : i * step + size] = True
-        windows.append(dct_coefficients(shape, keep, name=f"DCT diagonal {i * step}"))
+        keep.diagonal()[i : i + size] = True
+        windows.append(dct_coefficients(shape, keep, name=f"DCT diagonal {i}"))
     return windows
 
 
@@ -331,10 +308,8 @@ def random_windows(
     """
     shape = _shape(shape)
     total = math.prod(shape)
-    if dim < 1 or count < 1 or dim * count > total:
-        raise ValueError(
-            f"{count} orthogonal windows of {dim} dimensions do not fit into {total} dimensions."
-        )
+    refusals.whole(1, total, dim=dim)
+    refusals.whole(1, total // dim, count=count)
     generator = seeds.generator(seed, "random windows")
     draw = torch.randn(total, dim * count, generator=generator, dtype=torch.float64, device=generator.device)
     q = torch.linalg.qr(draw.cpu()).Q.T
@@ -343,31 +318,32 @@ def random_windows(
 
 def energy(x: Tensor, subspaces: Sequence[Subspace]) -> Tensor:
     """The squared length (N, J) of the part of x (N, *shape) in each of J subspaces."""
+    refusals.instances(Subspace, subspaces=subspaces)
     return torch.stack([s.coordinates(x).square().sum(1) for s in subspaces], 1)
 
 
 def dct_coefficients(shape: Sequence[int], keep: Tensor, *, name: str = "DCT set") -> Subspace:
     """The span of the DCT coefficients marked in `keep` (H, W, bool), in every channel."""
     shape = _image(shape)
-    if keep.dtype != torch.bool or tuple(keep.shape) != shape[1:]:
-        raise ValueError(
-            f"The mask of coefficients must be bool of shape {shape[1:]}, not {keep.dtype} "
-            f"of shape {tuple(keep.shape)}."
-        )
+    refusals.tensor(shape[1:], kind="bool", keep=keep)
+    refusals.instance(str, name=name)
     return _Coefficients(shape, keep.cpu(), name)
 
 
 def _shape(shape: Sequence[int]) -> tuple[int, ...]:
-    shape = tuple(int(n) for n in shape)
-    if not shape or min(shape) < 1:
-        raise ValueError(
-            f"The shape of one input must name its sizes, as in (100,) or (1, 28, 28), not {shape}."
-        )
-    return shape
+    refusals.wholes(1, shape=shape)
+    refusals.whole(1, **{"the length of shape": len(shape)})
+    return tuple(shape)
 
 
 def _image(shape: Sequence[int]) -> tuple[int, int, int]:
-    shape = _shape(shape)
-    if len(shape) != 3:
-        raise ValueError(f"DCT subspaces live on images (C, H, W), not on inputs of shape {shape}.")
-    return shape
+    refusals.wholes(1, 3, shape=shape)
+    return tuple(shape)
+
+
+def _sliding(shape: Sequence[int], size: int, step: int) -> tuple[tuple[int, int, int], list[range]]:
+    """The shape of an image, and where blocks that slide by `step` start, along its rows and its columns."""
+    shape = _image(shape)
+    refusals.whole(1, min(shape[1:]), size=size)
+    refusals.whole(1, step=step)
+    return shape, [range(0, n - size + 1, step) for n in shape[1:]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightrope import seeds
+from tightrope import refusals, seeds
 
 __all__ = ["Synthetic", "rotation", "t1"]
 
@@ -43,12 +43,10 @@ def t1(
 
     Samples with the same `rotation_seed` (default: `seed`) share U: that is how a test set is drawn.
     """
-    if n < 1 or dim < 2:
-        raise ValueError(f"T₁ needs at least one point and two dimensions, not n={n}, dim={dim}.")
-    if not (half_gap >= 0 and noise >= 0) or half_gap == float("inf") or noise == float("inf"):
-        raise ValueError(
-            f"The half gap and the noise must be finite and not negative, not {half_gap} and {noise}."
-        )
+    refusals.whole(1, n=n)
+    refusals.whole(2, dim=dim)
+    refusals.number(least=0, half_gap=half_gap, noise=noise)
+    refusals.device(device=device)
     u = rotation(dim, seed if rotation_seed is None else rotation_seed)
     generator = seeds.generator(seed, "points")
     y = torch.randint(0, 2, (n,), generator=generator)
@@ -59,6 +57,7 @@ def t1(
 
 def rotation(dim: int, seed: int) -> Tensor:
     """A rotation drawn uniformly from SO(dim), float32 (dim, dim)."""
+    refusals.whole(1, dim=dim)
     generator = seeds.generator(seed, "rotation")
     q, r = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
     q = q * r.diagonal().sign()

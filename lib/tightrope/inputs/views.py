@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from tightrope import refusals
 from tightrope.inputs import data
 from tightrope.inputs.dct import flip, high_pass, low_pass
 
@@ -74,6 +75,7 @@ class View:
 
     def see(self, x: Tensor) -> Tensor:
         """Images (N, C, H, W) of the data set, seen this way."""
+        refusals.tensor(("N", *data.DATA_SETS[self.source].shape), empty=True, x=x)
         for way in reversed(self.ways):
             parts = x.split(max(1, BLOCK // max(1, x[0].numel()))) if len(x) else (x,)
             x = torch.cat([WAYS[way](part) for part in parts])
@@ -82,7 +84,8 @@ class View:
 
 def view(name: str) -> View:
     """The view of that name: "mnist", "flipped cifar10", "low-pass cifar10", "flipped half-size imagenette128", …"""
-    *ways, source = str(name).split(" ")
+    refusals.instance(str, name=name)
+    *ways, source = name.split(" ")
     if source not in data.DATA_SETS or not set(ways) <= set(WAYS):
         raise ValueError(
             f"Unknown view {name!r}: name a data set ({', '.join(data.DATA_SETS)}), "

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from tightrope import seeds
+from tightrope import refusals, seeds
 from tightrope.inputs import data
 from tightrope.inputs._torchvision import torchvision
 from tightrope.models.layers import Normalise, Numbers, initialise
@@ -58,6 +58,8 @@ def densenet121(
 ) -> nn.Sequential:
     """DenseNet-121 (Huang et al. 2017). `small`: a 3×3 stem without pooling, for 32×32 images."""
 
+    refusals.truth(small=small)
+
     def build() -> nn.Module:
         net = torchvision().models.densenet121(num_classes=classes)
         if small:
@@ -65,7 +67,7 @@ def densenet121(
             net.features.pool0 = nn.Identity()
         return net
 
-    return _network(build, seed, init, mean, std)
+    return _network(build, seed, init, mean, std, classes=classes)
 
 
 def vgg19(
@@ -82,7 +84,7 @@ def vgg19(
         features = torchvision().models.vgg19_bn().features
         return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
 
-    return _network(build, seed, init, mean, std)
+    return _network(build, seed, init, mean, std, classes=classes)
 
 
 def fast_resnet(
@@ -95,6 +97,9 @@ def fast_resnet(
     std: Numbers = CIFAR.std,
 ) -> nn.Sequential:
     """A ResNet of one block a width behind a 4×4 stem of stride 2, ours, for CPUs: a twentieth of ResNet-18's cost."""
+
+    refusals.wholes(1, widths=widths)
+    refusals.whole(1, **{"the length of widths": len(widths)})
 
     def build() -> nn.Module:
         layers: OrderedDict[str, nn.Module] = OrderedDict(
@@ -110,7 +115,7 @@ def fast_resnet(
         layers["fc"] = nn.Linear(widths[-1], classes)
         return nn.Sequential(layers)
 
-    return _network(build, seed, init, mean, std)
+    return _network(build, seed, init, mean, std, classes=classes)
 
 
 def resnet9(
@@ -145,7 +150,7 @@ def resnet9(
         )
         return nn.Sequential(layers)
 
-    return _network(build, seed, init, mean, std)
+    return _network(build, seed, init, mean, std, classes=classes, width=width)
 
 
 def _convolution(channels: int, width: int, *then: nn.Module) -> nn.Sequential:
@@ -188,6 +193,8 @@ class Residual(nn.Module):
 def _resnet(
     name: str, seed: int | torch.Generator, classes: int, init: str, small: bool, mean: Numbers, std: Numbers
 ) -> nn.Sequential:
+    refusals.truth(small=small)
+
     def build() -> nn.Module:
         net = getattr(torchvision().models, name)(num_classes=classes)
         if small:
@@ -195,22 +202,29 @@ def _resnet(
             net.maxpool = nn.Identity()
         return net
 
-    return _network(build, seed, init, mean, std)
+    return _network(build, seed, init, mean, std, classes=classes)
 
 
 def _network(
-    build: Callable[[], nn.Module], seed: int | torch.Generator, init: str, mean: Numbers, std: Numbers
+    build: Callable[[], nn.Module],
+    seed: int | torch.Generator,
+    init: str,
+    mean: Numbers,
+    std: Numbers,
+    **sizes: int,
 ) -> nn.Sequential:
     """Normalise and what `build` makes, drawn anew: convolutions and linear layers from one seeded generator, batch
     norms as the identity. `build` runs on no device, so that nothing is drawn from torch's global generator."""
+    refusals.whole(1, **sizes)
+    normalise, generator = Normalise(mean, std), seeds.generator(seed, "weights")
+    initialise(normalise, init, generator)  # which has nothing to draw, and refuses what it does not know
     with torch.device("meta"):
         trunk = build()
     trunk.to_empty(device="cpu")
-    generator = seeds.generator(seed, "weights")
     for module in trunk.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif isinstance(module, nn.Conv2d | nn.Linear):
             initialise(module, init, generator)
-    net = nn.Sequential(OrderedDict(normalise=Normalise(mean, std), trunk=trunk))
+    net = nn.Sequential(OrderedDict(normalise=normalise, trunk=trunk))
     return net.to(memory_format=torch.channels_last)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from tightrope import seeds
+from tightrope import refusals, seeds
 
 Numbers = float | Sequence[float] | Tensor
 
@@ -27,17 +26,24 @@ class Normalise(nn.Module):
         shape: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
+        if shape is not None:
+            refusals.wholes(1, shape=shape)
         self.shape = None if shape is None else tuple(shape)
-        self.register_buffer("mean", _per_channel(mean))
-        self.register_buffer("std", _per_channel(std))
-        if not (self.mean.isfinite().all() and (self.std > 0).all() and self.std.isfinite().all()):
-            raise ValueError("Normalise needs a finite mean and a positive, finite std.")
+        self.register_buffer("mean", _per_channel(mean=mean))
+        self.register_buffer("std", _per_channel(std=std))
+        if not (self.std > 0).all():
+            raise ValueError("std must be positive.")
 
     def forward(self, x: Tensor) -> Tensor:
-        if not x.is_floating_point():
+        if isinstance(x, Tensor) and not x.is_floating_point():
             raise ValueError(f"This network takes float images in [0, 1], not {x.dtype}: convert them first.")
-        if self.shape is not None and tuple(x.shape[1:]) != self.shape:
-            raise ValueError(_wrong_shape(self.shape, x))
+        refusals.tensor(("N", *(self.shape or (...,))), empty=True, **{"what this network takes": x})
+        for name, given in (("mean", self.mean), ("std", self.std)):
+            if not _broadcasts(given.shape, x.shape[1:]):
+                raise ValueError(
+                    f"{name} of shape {tuple(given.shape)} does not broadcast against samples {tuple(x.shape[1:])}: "
+                    "give a number or a tensor that does."
+                )
         return (x - self.mean) / self.std
 
 
@@ -46,11 +52,12 @@ class Flatten(nn.Module):
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
+        refusals.whole(1, inputs=inputs)
         self.inputs = inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() < 2 or math.prod(x.shape[1:]) != self.inputs:
-            raise ValueError(_wrong_shape((self.inputs,), x))
+        flat = x.flatten(1) if isinstance(x, Tensor) and x.dim() > 1 else x
+        refusals.tensor(("N", self.inputs), empty=True, **{"what this network takes, flattened,": flat})
         return x.flatten(1)
 
 
@@ -58,6 +65,7 @@ class TwoLogits(nn.Module):
     """One score s (N, 1) as the logits (−s/2, s/2) of two classes: cross-entropy on them is log(1 + e^{∓s})."""
 
     def forward(self, s: Tensor) -> Tensor:
+        refusals.tensor(("N", 1), empty=True, s=s)
         return torch.cat([-s / 2, s / 2], 1)
 
 
@@ -85,8 +93,8 @@ def initialise(net: nn.Module, init: str = "he", seed: int | torch.Generator = 0
 
     Fully connected and convolution layers only: others with parameters are refused.
     """
-    if init not in ("he", "default"):
-        raise ValueError(f"Unknown initialisation {init!r}: use 'he' or 'default'.")
+    refusals.instance(nn.Module, net=net)
+    refusals.choice(("he", "default"), init=init)
     generator = seeds.generator(seed, "weights")
     for module in net.modules():
         if not list(module.parameters(recurse=False)):
@@ -108,13 +116,17 @@ def initialise(net: nn.Module, init: str = "he", seed: int | torch.Generator = 0
     return net
 
 
-def _per_channel(value: float | Sequence[float] | Tensor) -> Tensor:
+def _per_channel(**named: Numbers) -> Tensor:
+    (value,) = named.values()
     if isinstance(value, Tensor):
+        refusals.tensor(finite=True, **named)
         return value.detach().clone()
+    refusals.numbers(**named)
     tensor = torch.tensor(value, dtype=torch.float32)
     return tensor.reshape(-1, 1, 1) if tensor.dim() else tensor
 
 
-def _wrong_shape(expected: tuple[int, ...], x: Tensor) -> str:
-    want = ", ".join(["N", *map(str, expected)])
-    return f"This network takes samples of shape ({want}), not {tuple(x.shape)}."
+def _broadcasts(given: Sequence[int], sample: Sequence[int]) -> bool:
+    """Whether a tensor meets a sample without making it larger: then no sample becomes several."""
+    pairs = zip(reversed(given), reversed(sample), strict=False)
+    return len(given) <= len(sample) and all(size in (1, of) for size, of in pairs)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tightrope import progress
+from tightrope import progress, refusals
 
 __all__ = ["Path", "descend", "log_cross_entropy", "log_logistic", "log_softplus"]
 
@@ -24,6 +24,7 @@ LONGEST = 10.0  # by how much one step may lower log L
 
 def log_softplus(z: Tensor) -> Tensor:
     """log log(1 + eᶻ), elementwise; where eᶻ is less than rounding it is z itself."""
+    refusals.tensor(empty=True, z=z)
     small = z < -37
     value = torch.logaddexp(z.clamp_min(-37), torch.zeros_like(z)).log()
     return torch.where(small, z, value)
@@ -31,11 +32,15 @@ def log_softplus(z: Tensor) -> Tensor:
 
 def log_logistic(margins: Tensor) -> Tensor:
     """log of the mean of log(1 + e⁻ᵐ) over all margins m, of any shape."""
+    refusals.tensor(margins=margins)
     return torch.logsumexp(log_softplus(-margins).flatten(), 0) - math.log(margins.numel())
 
 
 def log_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """log of the mean cross-entropy of logits (N, L) and labels (N,)."""
+    refusals.tensor(("N", "L"), logits=logits)
+    # Whether the classes are there is a look at the values: on a GPU the look-up itself stops.
+    refusals.labels(logits, None if logits.is_cuda else logits.shape[1], labels=labels)
     own = logits.gather(1, labels[:, None])
     rest = logits.scatter(1, labels[:, None], -math.inf).logsumexp(1, keepdim=True)
     return log_logistic(own - rest)
@@ -79,20 +84,17 @@ def descend(
     Any dtype and device; nothing waits for the device. Raises ValueError for a loss that is not finite at the start
     and for arguments that describe no descent.
     """
-    parameters = list(parameters)
-    if not parameters or not all(isinstance(p, Tensor) and p.is_leaf and p.requires_grad for p in parameters):
-        raise ValueError("descend moves leaf tensors that require a gradient: give it at least one.")
-    if schedule not in ("constant", "loss"):
-        raise ValueError(f"Unknown schedule {schedule!r}: use 'constant' or 'loss'.")
-    if not 0 <= enough < 1:
-        raise ValueError(f"A step must give a share in [0, 1) of what its slope promises, not {enough}.")
-    if steps < 1 or keep < 2 or not 0 < rate < math.inf:
-        raise ValueError(
-            f"A descent needs steps ≥ 1, keep ≥ 2 and a rate above 0, not {steps}, {keep} and {rate}."
-        )
+    refusals.function(log_loss=log_loss)
+    refusals.instances(Tensor, parameters=parameters)
+    if not all(p.is_leaf and p.requires_grad for p in parameters):
+        raise ValueError("parameters must be leaf tensors that require a gradient.")
+    refusals.choice(("constant", "loss"), schedule=schedule)
+    refusals.number(least=0, below=1, enough=enough)
+    refusals.number(above=0, rate=rate)
+    refusals.whole(1, steps=steps)
+    refusals.whole(2, keep=keep)
     value, slopes = _look(log_loss, parameters)
-    if value.dim() or not value.isfinite():
-        raise ValueError("The logarithm of the loss must be one finite number where the descent starts.")
+    refusals.tensor((), finite=True, **{"log_loss() at the start": value})
     rate = torch.full_like(value, rate)
     log_time = torch.full_like(value, -math.inf)
     wanted = {0, *(round((steps + 1) ** (k / (keep - 1))) - 1 for k in range(keep))}
@@ -141,5 +143,8 @@ def descend(
 def _look(log_loss: Callable[[], Tensor], parameters: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     with torch.enable_grad():
         value = log_loss()
-        slopes = torch.autograd.grad(value, parameters)
+        refusals.tensor((), **{"log_loss()": value})
+        if not value.requires_grad:
+            raise ValueError("log_loss() must depend on the parameters, and what it gives has no gradient.")
+        slopes = torch.autograd.grad(value, parameters, materialize_grads=True)
     return value.detach(), list(slopes)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from tightrope import refusals
 from tightrope.models.architectures import densenet121, fast_resnet, resnet9, resnet18, resnet50, vgg19
 from tightrope.models.layers import Centre, Flatten, Normalise, Numbers, TwoLogits, initialise
 from tightrope.models.pretrained import pretrained
@@ -51,9 +52,9 @@ def mlp(
 
     The default is the network of HMT's table 1: ten hidden layers of 500. No normalisation unless asked for.
     """
+    refusals.whole(1, inputs=inputs, classes=classes)
+    refusals.wholes(1, hidden=hidden)
     sizes = [inputs, *hidden, classes]
-    if any(size < 1 for size in sizes):
-        raise ValueError(f"Every layer of an MLP needs at least one unit, not {sizes}.")
     identity = isinstance(mean, int | float) and isinstance(std, int | float) and (mean, std) == (0, 1)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if not identity:
@@ -81,10 +82,11 @@ def lenet(
     conv1, conv2, fc1, fc2, fc3, weight before bias. The ReLU comes after the pool, where it computes the same
     from a quarter of the numbers.
     """
+    refusals.wholes(1, 3, shape=shape)
+    refusals.whole(1, classes=classes)
     channels, height, width = shape
+    refusals.whole(12, **{"the height in shape": height, "the width in shape": width})
     side = [(n // 2 - 4) // 2 for n in (height, width)]
-    if channels < 1 or min(side) < 1:
-        raise ValueError(f"A LeNet needs images of (C, H, W) with H and W at least 12, not {tuple(shape)}.")
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         normalise=Normalise(mean, std, shape),
         conv1=skip_init(nn.Conv2d, channels, 6, 5, padding=2),
@@ -119,6 +121,7 @@ def four_layer(
     score. The defaults are CIFAR-10's. `batch_norm`: before every ReLU; `centred`: the features lose their mean
     before the last layer; `bias`: whether the last layer has one.
     """
+    refusals.truth(batch_norm=batch_norm, centred=centred, bias=bias)
     start = lenet(seed, init="he", shape=shape, classes=1, mean=mean, std=std)
     if not bias:
         start.fc3.register_parameter("bias", None)
@@ -142,6 +145,10 @@ def activations(net: nn.Module, x: Tensor, layer: str, batch: int = 1_000) -> Te
 
     `net` stays in the mode it is in. Raises ValueError for a layer that it does not have.
     """
+    refusals.instance(nn.Module, net=net)
+    refusals.samples(net, x=x)
+    refusals.whole(1, batch=batch)
+    refusals.instance(str, layer=layer)
     layers = dict(net.named_modules())
     if layer not in layers:
         raise ValueError(f"The network has no layer {layer!r}: it has {', '.join(filter(None, layers))}.")

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from tightrope import refusals
+
 __all__ = [
     "TradeOff",
     "balanced_squares",
@@ -74,6 +76,7 @@ def squared_pairs(a: Tensor, b: Tensor, gap: float = 1.0) -> Tensor:
     var(a) + var(b) + (mean(a) − mean(b) − gap)²: no pair is ever formed.
     """
     _check(a, b)
+    refusals.number(gap=gap)
     return a.var(correction=0) + b.var(correction=0) + (a.mean() - b.mean() - gap) ** 2
 
 
@@ -85,12 +88,13 @@ def balanced_squares(a: Tensor, b: Tensor, gap: float = 1.0) -> Tensor:
     gone and the gap counts double.
     """
     _check(a, b)
+    refusals.number(gap=gap)
     return (a - gap / 2).square().mean() + (b + gap / 2).square().mean()
 
 
 def bias(a: Tensor, b: Tensor) -> Tensor:
     """(5): the bias half-way between the lowest positive score and the highest negative one, shape ()."""
-    _check(a, b)
+    _check(a, b, finite=True)
     return -(a.amin() + b.amax()) / 2
 
 
@@ -110,7 +114,7 @@ class TradeOff:
 
 def trade_off(a: Tensor, b: Tensor) -> TradeOff:
     """Type-I and type-II errors of every bias that changes one of them, after (5)."""
-    _check(a, b)
+    _check(a, b, finite=True)
     values = torch.cat([a, b]).sort().values
     between = (values[1:] + values[:-1]) / 2
     cuts = torch.cat([values[:1] - 1, between, values[-1:] + 1])
@@ -120,8 +124,13 @@ def trade_off(a: Tensor, b: Tensor) -> TradeOff:
 
 def scores(net: Callable[[Tensor], Tensor], x: Tensor, batch: int = 1_000) -> Tensor:
     """The score (N,) that logits (N, 2) of x (N, …) make: their difference, positive for label 1. No gradient."""
+    refusals.function(net=net)
+    refusals.samples(net, x=x)
+    refusals.whole(1, batch=batch)
     with torch.no_grad():
-        return torch.cat([net(part).diff(dim=1)[:, 0] for part in x.split(batch)])
+        logits = torch.cat([net(part) for part in x.split(batch)])
+    refusals.tensor((len(x), 2), **{"what net gives": logits})
+    return logits.diff(dim=1)[:, 0]
 
 
 def with_bias(net: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
@@ -131,6 +140,11 @@ def with_bias(net: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
     `trade_off` with the least sum of both shares of errors. Raises ValueError where the last fully connected layer
     has no bias.
     """
+    refusals.instance(nn.Module, net=net)
+    refusals.samples(net, x=x)
+    refusals.labels(x, 2, y=y)
+    if y.amin() == y.amax():
+        raise ValueError("y must hold both labels, 0 and 1: a bias lies between two classes.")
     net = copy.deepcopy(net)
     last = [layer for layer in net.modules() if isinstance(layer, nn.Linear)][-1:]
     if not last or last[0].bias is None:
@@ -148,16 +162,9 @@ def with_bias(net: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
     return net
 
 
-def _check(a: Tensor, b: Tensor) -> None:
-    for scores in (a, b):
-        if (
-            not isinstance(scores, Tensor)
-            or not scores.is_floating_point()
-            or scores.dim() != 1
-            or not len(scores)
-        ):
-            what = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise ValueError(f"A pair loss takes one real score a sample, (I,) and (J,), not {what}.")
+def _check(a: Tensor, b: Tensor, finite: bool = False) -> None:
+    refusals.tensor(("I",), finite=finite, a=a)
+    refusals.tensor(("J",), finite=finite, like=a, b=b)
 
 
 def on_labels(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -166,9 +173,11 @@ def on_labels(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Ten
     A batch that happens to hold one class only has no pairs, and a loss of zero.
     """
 
+    refusals.function(loss=loss)
+
     def objective(logits: Tensor, labels: Tensor) -> Tensor:
-        if logits.dim() != 2 or logits.shape[1] != 2:
-            raise ValueError(f"Pair losses are for two classes, logits (N, 2), not {tuple(logits.shape)}.")
+        refusals.tensor(("N", 2), logits=logits)
+        refusals.labels(logits, labels=labels)
         scores = (logits[:, 1] - logits[:, 0]).float()
         a, b = scores[labels == 1], scores[labels == 0]
         return loss(a, b) if len(a) and len(b) else 0 * scores.sum()

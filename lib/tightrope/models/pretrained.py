@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tightrope import refusals
 from tightrope._files import reason
 from tightrope.inputs import data
 from tightrope.inputs._torchvision import torchvision
@@ -28,6 +29,9 @@ def pretrained(name: str = "resnet50", download: bool | None = None) -> nn.Seque
 
     Raises ValueError for an unknown name and `data.DataMissing` where neither can be had.
     """
+    refusals.instance(str, name=name)
+    if download is not None:
+        refusals.truth(download=download)
     asked = os.environ.get("TIGHTROPE_DOWNLOAD", "0") not in ("", "0") if download is None else download
     if name == "efficientnet_lite0":
         return _lite0("")

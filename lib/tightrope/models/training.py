@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tightrope import progress, seeds
+from tightrope import progress, refusals, seeds
 from tightrope._files import reason, replacing
 from tightrope.fingerprint import fingerprint
 from tightrope.models import pair_losses
@@ -58,21 +58,19 @@ class Recipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.loss not in OBJECTIVES:
-            raise ValueError(f"Unknown loss {self.loss!r}: use {', '.join(map(repr, OBJECTIVES))}.")
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(f"Unknown precision {self.precision!r}: use 'float32' or 'bfloat16'.")
-        if self.optimizer not in ("sgd", "adam"):
-            raise ValueError(f"Unknown optimizer {self.optimizer!r}: use 'sgd' or 'adam'.")
-        if self.schedule not in ("triangular", "constant"):
-            raise ValueError(f"Unknown schedule {self.schedule!r}: use 'triangular' or 'constant'.")
-        if self.batch < 1 or self.epochs < 1 or not self.lr > 0 or not 0 < self.peak < 1:
-            raise ValueError("A recipe needs batch ≥ 1, epochs ≥ 1, lr > 0 and 0 < peak < 1.")
-        if (self.clip is not None and not self.clip > 0) or not 0 <= (self.stop_at or 0) <= 1:
-            raise ValueError("A recipe's clip is None or positive, and its stop_at None or in [0, 1].")
+        refusals.choice(tuple(OBJECTIVES), loss=self.loss)
+        refusals.choice(("float32", "bfloat16"), precision=self.precision)
+        refusals.choice(("sgd", "adam"), optimizer=self.optimizer)
+        refusals.choice(("triangular", "constant"), schedule=self.schedule)
+        refusals.whole(1, batch=self.batch, epochs=self.epochs)
+        refusals.number(above=0, lr=self.lr, **refusals.given(clip=self.clip))
+        refusals.number(least=0, momentum=self.momentum, weight_decay=self.weight_decay)
+        refusals.number(above=0, below=1, peak=self.peak)
+        refusals.number(least=0, most=1, **refusals.given(stop_at=self.stop_at))
 
     def rate(self, done: float) -> float:
         """The learning rate at a fraction `done` of training, in [0, 1]."""
+        refusals.number(least=0, most=1, done=done)
         if self.schedule == "constant":
             return self.lr
         return self.lr * min(done / self.peak, (1 - done) / (1 - self.peak))
@@ -127,13 +125,18 @@ def fit(
 
     Raises ValueError for data that do not fit the network and `Diverged` when the loss is not finite.
     """
-    _check(net, x, y, "training")
+    refusals.instance(Recipe, recipe=recipe)
+    _check(net, x=x, y=y)
     if (x_test is None) != (y_test is None):
         raise ValueError("Give both x_test and y_test, or neither.")
     if x_test is not None:
-        _check(net, x_test, y_test, "test")
+        _check(net, x_test=x_test, y_test=y_test)
     elif recipe.stop_at is not None:
         raise ValueError("A recipe with stop_at needs x_test and y_test, whose accuracy it waits for.")
+    if on_epoch is not None:
+        refusals.function(on_epoch=on_epoch)
+    if len(x) % recipe.batch == 1 or recipe.batch == 1:
+        _check_alone(net, x, recipe.batch)
     weights = [p for p in net.parameters() if p.requires_grad]
     if not weights:
         raise ValueError("This network has no parameter that may be trained: they are all frozen.")
@@ -146,6 +149,7 @@ def fit(
     state = _State(net, optimizer, generator)
     keep = None
     if checkpoint is not None:
+        refusals.instance((str, os.PathLike), checkpoint=checkpoint)
         keep = Path(checkpoint)
         whole = (net, recipe, seed, x, y, x_test, y_test, x.device.type, torch.__version__)
         state.restore(keep, fingerprint(*whole))
@@ -197,10 +201,10 @@ def fit(
 
 def accuracy(net: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, batch: int = 1_000) -> float:
     """The fraction of x (N, …) that `net`, any callable to logits (N, classes), gives the label y (N,)."""
-    if len(x) == 0 or len(x) != len(y):
-        raise ValueError(
-            f"accuracy needs as many labels as samples and at least one, not {len(y)} and {len(x)}."
-        )
+    refusals.function(net=net)
+    refusals.samples(net, x=x)
+    refusals.labels(x, y=y)
+    refusals.whole(1, batch=batch)
     right = torch.zeros((), dtype=torch.int64, device=x.device)
     with torch.no_grad():
         for i in range(0, len(x), batch):
@@ -214,11 +218,10 @@ def augmented(x: Tensor, y: Tensor, copies: int = 2, shift: int = 2, seed: int =
     The first copy is x, the second its mirror image, left to right; so they alternate, and from the third on every
     image is also moved by up to `shift` pixels each way at random, its edges continued by reflection.
     """
-    if x.dim() != 4 or len(x) != len(y) or not 0 <= shift < min(x.shape[2:]) or copies < 1:
-        raise ValueError(
-            "augmented takes images (N, C, H, W), a label each, copies ≥ 1 and a shift of fewer pixels than a side; "
-            f"not {tuple(x.shape)}, {len(y)} labels, copies={copies} and shift={shift}."
-        )
+    refusals.tensor(("N", "C", "H", "W"), x=x)
+    refusals.labels(x, y=y)
+    refusals.whole(1, copies=copies)
+    refusals.whole(0, min(x.shape[2:]) - 1, shift=shift)
     generator = seeds.generator(seed, "augmentation")
     result = []
     for copy in range(copies):
@@ -299,33 +302,32 @@ def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optim
     return torch.optim.SGD(weights, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
 
 
-def _check(net: nn.Module, x: Tensor, y: Tensor, what: str) -> None:
-    """One sentence for data that cannot be trained on or tested with."""
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.dim() < 2 or len(x) == 0:
-        raise ValueError(f"The {what} samples must be a float tensor (N, …) with N ≥ 1.")
-    if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != x.shape[:1]:
-        raise ValueError(f"The {what} labels must be an int64 tensor of shape ({len(x)},), one a sample.")
-    weight = next(iter(net.parameters()), x)
-    if not x.device == y.device == weight.device:
-        raise ValueError(
-            f"Network, {what} samples and labels must be on one device, not on {weight.device}, {x.device} and "
-            f"{y.device}."
-        )
-    if x.dtype != weight.dtype:
-        raise ValueError(
-            f"The {what} samples are {x.dtype}, the network's weights {weight.dtype}: convert one."
-        )
-    if not x.isfinite().all():
-        raise ValueError(f"The {what} samples hold NaN or infinite values: remove them first.")
+def _check(net: nn.Module, **samples: Tensor) -> None:
+    """One sentence for data, samples and their labels by name, that cannot be trained on or tested with."""
+    refusals.instance(nn.Module, net=net)
+    (what, x), (labels, y) = samples.items()
+    refusals.samples(net, **{what: x})
+    refusals.labels(x, **{labels: y})
     net.eval()  # one sample must not move a batch norm's averages
     with torch.no_grad():
         logits = net(x[:1])
     if logits.dim() != 2 or len(logits) != 1 or logits.shape[1] < 2:
+        raise ValueError(f"net must give logits (N, classes) with two classes or more, not {logits.shape}.")
+    refusals.labels(x, logits.shape[1], **{labels: y})
+
+
+def _check_alone(net: nn.Module, x: Tensor, batch: int) -> None:
+    """A sentence where a batch of one leaves a batch norm one number a channel, which has no variance."""
+    numbers: list[int] = []
+    look = lambda module, given: numbers.append(given[0].numel() // given[0].shape[1])
+    norms = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    hooks = [module.register_forward_pre_hook(look) for module in norms]
+    with torch.no_grad():
+        net(x[:1])
+    for hook in hooks:
+        hook.remove()
+    if 1 in numbers:
         raise ValueError(
-            f"The network must give logits (N, classes) with two classes or more, not {logits.shape}."
-        )
-    low, high = y.min().item(), y.max().item()
-    if low < 0 or high >= logits.shape[1]:
-        raise ValueError(
-            f"The {what} labels go from {low} to {high}, but the network's from 0 to {logits.shape[1] - 1}."
+            f"batch={batch} leaves one of {len(x)} samples alone in a batch, and the network's batch norm needs two: "
+            "choose another batch size."
         )

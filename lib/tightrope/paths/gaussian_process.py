@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tightrope import refusals
+
 __all__ = ["Posterior", "fit"]
 
 
@@ -30,10 +32,14 @@ class Posterior:
 
     def mean(self, cross: Tensor) -> Tensor:
         """Posterior mean (Q, K) from the kernel between queries and training points (Q, N)."""
-        return self.scale * cross @ self.alpha
+        refusals.tensor(("Q", len(self.alpha)), finite=True, cross=cross)
+        return self.scale * cross.to(self.alpha) @ self.alpha
 
     def variance(self, cross: Tensor, diagonal: Tensor) -> Tensor:
         """Posterior variance of the noise-free function (Q,), from `cross` (Q, N) and k(x, x) (Q,)."""
+        refusals.tensor(("Q", len(self.alpha)), finite=True, cross=cross)
+        refusals.tensor((len(cross),), finite=True, diagonal=diagonal)
+        cross, diagonal = cross.to(self.factor), diagonal.to(self.factor)
         v = torch.linalg.solve_triangular(self.factor, self.scale * cross.T, upper=False)
         return (self.scale * diagonal - v.square().sum(0)).clamp_min(0)
 
@@ -50,18 +56,15 @@ def fit(
     largest evidence is taken. `scale` multiplies the kernel (and so the noise); None: the value of largest
     evidence, which has a closed form. Raises ValueError for a matrix that is no kernel's.
     """
-    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or len(y) != len(kernel):
-        raise ValueError(f"fit takes a kernel (N, N) and N targets, not {tuple(kernel.shape)} and {len(y)}.")
+    refusals.tensor(("N", "N"), finite=True, kernel=kernel)
+    refusals.instance(Tensor, y=y)
+    refusals.tensor((len(kernel), *("K" * (y.ndim == 2))), finite=True, y=y)
+    refusals.numbers(above=0, noise=noise)
+    refusals.number(above=0, **refusals.given(scale=scale))
     kernel, y = kernel.double(), y.double().reshape(len(y), -1)
-    if not kernel.isfinite().all() or not y.isfinite().all():
-        raise ValueError("The kernel or the targets hold NaN or infinity.")
     if (kernel - kernel.T).abs().max() > 1e-6 * kernel.abs().max():
         raise ValueError("A covariance is symmetric and this matrix is not: take the symmetric kernel.")
-    choices = [noise] if isinstance(noise, int | float) else list(noise)
-    if not choices or not all(n > 0 for n in choices) or (scale is not None and not scale > 0):
-        raise ValueError(
-            f"The noise must be above 0, one number or several, and so must a scale, not {noise}."
-        )
+    choices = noise if isinstance(noise, tuple | list) else [noise]
     return max((_condition(kernel, y, n, scale) for n in choices), key=lambda p: p.evidence)
 
 

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from tightrope import progress
+from tightrope import progress, refusals
 from tightrope.paths.quadrature import TANGENT, Means, Rule, interval, moments, relu_means, rule
 from tightrope.paths.trajectory import Trained, descend
 
@@ -29,6 +29,7 @@ __all__ = ["TANGENT", "Path", "rule", "train"]
 
 BLOCK = 2**23  # numbers in the largest temporary tensor
 Where = Literal["moving", "start"]
+SIDES = ("moving", "start")
 
 
 def train(
@@ -126,8 +127,7 @@ class Path(Trained):
         """The blocks over training points (Q, N, K, K), of one step or summed over all: [q, i, k, l] is the inner
         product of ∇f_k at query q, averaged along the step, with ∇f_l at training point i."""
         k = self.trajectory.sizes[-1]
-        if step is not None and not 0 <= step < self.steps:
-            raise ValueError(f"This path has the steps 0 to {self.steps - 1}, not {step}.")
+        refusals.whole(0, self.steps - 1, **refusals.given(step=step))
         out = []
         for x in self._parts(self.trajectory.inputs(xq), k * k):
             q, n = len(x), len(self.x)
@@ -157,8 +157,10 @@ class Path(Trained):
         """
         left = self.trajectory.inputs(x1)
         right = self.x if x2 is None else self.trajectory.inputs(x2)
-        if any(side not in ("moving", "start") for side in where):
-            raise ValueError(f"where is a pair of 'moving' and 'start', not {where!r}.")
+        refusals.instance(tuple, where=where)
+        refusals.whole(2, 2, **{"the length of where": len(where)})
+        for side in where:
+            refusals.choice(SIDES, where=side)
         if where == ("start", "moving"):
             return self._trace(right, left, ("moving", "start"), steps).T
         return self._trace(left, right, where, steps)
@@ -167,6 +169,7 @@ class Path(Trained):
     def diagonal(self, x: Tensor, where: Where = "moving", steps: Sequence[int] | None = None) -> Tensor:
         """The trace kernel of each point with itself (Q,), both sides moving or both at the start."""
         x = self.trajectory.inputs(x)
+        refusals.choice(SIDES, where=where)
         total = x.new_zeros(len(x))
         inner = x.square().sum(1) + 1
         for first, end, last, after in self._lines(x, steps):
@@ -199,7 +202,9 @@ class Path(Trained):
         self, x: Tensor, steps: Sequence[int] | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """For each step: pre-activations of x at its start and end (Q, H), last layer at its start and end (K, H)."""
-        for s in range(self.steps) if steps is None else steps:
+        steps = range(self.steps) if steps is None else steps
+        refusals.wholes(0, most=self.steps - 1, steps=list(steps) if isinstance(steps, range) else steps)
+        for s in steps:
             (w, b), (last, _) = self.trajectory.layers(s)
             (w1, b1), (after, _) = self.trajectory.layers(s + 1)
             yield torch.addmm(b, x, w.T), torch.addmm(b1, x, w1.T), last, after
@@ -208,6 +213,10 @@ class Path(Trained):
         self, x: Tensor, by: Rule | None, symmetric: bool, stop: int | None = None, only: int | None = None
     ) -> Iterator[_Step]:
         """Both sides of every k_s, from the last step to the first: so momentum's later steps come before."""
+        refusals.truth(symmetric=symmetric)
+        refusals.whole(0, self.steps, **refusals.given(step=stop))
+        if by is not None:
+            refusals.instance(Rule, by=by)
         momentum = self.trajectory.momentum
         fixed = self._is_training_point(x) if symmetric else None
         stop = self.steps if stop is None else stop

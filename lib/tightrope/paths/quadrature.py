@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tightrope import refusals
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -25,13 +27,11 @@ class Rule:
 
 def rule(kind: str, n: int) -> Rule:
     """n nodes: "left" (the source's t = 0, 1/n, …; n = 1 is the tangent kernel), "midpoint" or "gauss"."""
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"A rule has at least one node, not {n!r}.")
+    refusals.whole(1, n=n)
+    refusals.choice(("left", "midpoint", "gauss"), kind=kind)
     if kind == "gauss":
         at, weight = np.polynomial.legendre.leggauss(n)
         return Rule(f"Gauss {n}", tuple(((at + 1) / 2).tolist()), tuple((weight / 2).tolist()))
-    if kind not in ("left", "midpoint"):
-        raise ValueError(f"Unknown rule {kind!r}: use 'left', 'midpoint' or 'gauss'.")
     shift = 0.5 if kind == "midpoint" else 0.0
     return Rule(f"{kind} {n}", tuple((k + shift) / n for k in range(n)), (1 / n,) * n)
 

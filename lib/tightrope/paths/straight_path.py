@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from tightrope import progress
+from tightrope import progress, refusals
 from tightrope.paths.quadrature import Rule, rule
 from tightrope.paths.trajectory import ACTIVATIONS, Trained, descend, forward, signals, slopes
 
@@ -64,7 +64,7 @@ def train(
     """
     options = {"activation": activation, "loss": loss, "batch": batch, "zero_last": zero_last}
     more = {"steps": steps, "lr": lr, "seed": seed, "dtype": dtype, "memory": memory}
-    return DeepPath(descend(x, y, tuple(hidden), classes, **options, **more))
+    return DeepPath(descend(x, y, hidden, classes, **options, **more))
 
 
 class DeepPath(Trained):
@@ -101,8 +101,7 @@ class DeepPath(Trained):
     def kernel(self, xq: Tensor, by: Rule | str = MIDPOINTS, step: int | None = None) -> Tensor:
         """The blocks over training points (Q, N, K, K), of one step or summed over all."""
         x, k = self.trajectory.inputs(xq), self.trajectory.sizes[-1]
-        if step is not None and not 0 <= step < self.steps:
-            raise ValueError(f"This path has the steps 0 to {self.steps - 1}, not {step}.")
+        refusals.whole(0, self.steps - 1, **refusals.given(step=step))
         out = []
         for part in x.split(max(1, BLOCK // (k * k * len(self.x)))):
             total = x.new_zeros(len(part), len(self.x), k, k)
@@ -131,6 +130,7 @@ class DeepPath(Trained):
         first, last = self.trajectory.layers(s), self.trajectory.layers(s + 1)
         k = self.trajectory.sizes[-1]
         eye = torch.eye(k, dtype=x.dtype, device=x.device).expand(len(x), k, k)
+        refusals.instance((Rule, str), by=by)
         if isinstance(by, Rule):
             for t, weight in zip(by.nodes, by.weights, strict=True):
                 net = [
@@ -139,7 +139,8 @@ class DeepPath(Trained):
                 ]
                 entering, before, _ = forward(net, x, kind)
                 yield _Side(weight, entering, signals(net, slopes(before, entering, kind), eye))
-        elif by == SECANT:
+        else:
+            refusals.choice((SECANT,), by=by)
             net = [((w + v) / 2, b) for (w, b), (v, _) in zip(first, last, strict=True)]
             one, two = forward(first, x, kind), forward(last, x, kind)
             entering = [(u + v) / 2 for u, v in zip(one[0], two[0], strict=True)]
@@ -148,8 +149,6 @@ class DeepPath(Trained):
                 for z, after, a, b in zip(one[1], two[1], one[0][1:], two[0][1:], strict=True)
             ]
             yield _Side(1.0, entering, signals(net, steep, eye))
-        else:
-            raise ValueError(f"A kernel is taken by a rule or by SECANT, not by {by!r}.")
 
 
 def _secant(z: Tensor, end: Tensor, a: Tensor, b: Tensor, activation: str) -> Tensor:

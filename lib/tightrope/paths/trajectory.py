@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from tightrope import progress, seeds
+from tightrope import progress, refusals, seeds
 from tightrope._files import reason
 from tightrope.models import nets
 from tightrope.models.training import Diverged
@@ -65,24 +65,17 @@ class Trajectory:
 
     def layers(self, step: int) -> list[Layer]:
         """The weights before step `step` (`step` = T: the trained ones), as layers, on the data's device."""
-        if not 0 <= step <= self.steps:
-            raise ValueError(f"This path has states 0 to {self.steps}, not {step}.")
+        refusals.whole(0, self.steps, step=step)
         return layers(self.states[step].to(self.x.device), self.sizes)
 
     def inputs(self, x: Tensor) -> Tensor:
         """Queries (Q, …) as (Q, D) in the path's precision; ValueError for what the network cannot take."""
-        if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or not len(x):
-            what = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"Query points are a batch of real inputs (Q, …), not {what}.")
-        if math.prod(x.shape[1:]) != self.sizes[0]:
-            raise ValueError(
-                f"This network takes inputs of {self.sizes[0]} numbers, not of shape {tuple(x.shape[1:])}."
-            )
-        if x.device != self.x.device:
-            raise ValueError(f"The path is on {self.x.device}, the queries on {x.device}: move one of them.")
-        if not x.isfinite().all():
-            raise ValueError("The query points hold NaN or infinity: a path takes finite ones.")
-        return x.flatten(1).to(self.x.dtype)
+        refusals.tensor(("Q", ..., "D"), finite=True, **{"the queries": x})
+        flat = x.flatten(1)
+        refusals.tensor(
+            (len(x), self.sizes[0]), like=self.x[:0].to(x.dtype), **{"the queries, flattened,": flat}
+        )
+        return flat.to(self.x.dtype)
 
     def net(self, x: Tensor, step: int | None = None) -> Tensor:
         """Logits (Q, K) of inputs (Q, …) by the trained weights, or by those before `step`. Differentiable."""
@@ -167,10 +160,16 @@ def descend(
 
     Raises ValueError for arguments and data that make no training, `Diverged` when it leaves the finite range.
     """
-    sizes = _sizes(hidden, classes, steps)
+    refusals.wholes(1, hidden=hidden)
+    refusals.whole(1, **{"the length of hidden": len(hidden)}, classes=classes, steps=steps)
     x, y = _data(x, y, loss, classes, dtype)
-    _options(lr, activation, momentum, batch, len(x))
-    n, sizes = len(x), (x.shape[1], *sizes)
+    refusals.number(above=0, lr=lr)
+    refusals.number(least=0, below=1, momentum=momentum)
+    refusals.choice(tuple(ACTIVATIONS), activation=activation)
+    refusals.whole(1, len(x), **refusals.given(batch=batch))
+    refusals.truth(zero_last=zero_last)
+    refusals.number(least=0, memory=memory)
+    n, sizes = len(x), (x.shape[1], *hidden, classes)
     w = _start(sizes, seed, zero_last).to(x)
     states, a = _storage((steps + 1, len(w)), (steps, n, classes), x, memory)
     states[0] = w
@@ -243,52 +242,18 @@ def _storage(first: Sequence[int], second: Sequence[int], like: Tensor, memory: 
     return whole[: sizes[0]].view(first), whole[sizes[0] :].view(second)
 
 
-def _sizes(hidden: Sequence[int], classes: int, steps: int) -> tuple[int, ...]:
-    sizes = (*hidden, classes)
-    if any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in (*sizes, steps)):
-        raise ValueError(
-            f"hidden, classes and steps are whole numbers of at least 1, not {hidden}, {classes} and {steps}."
-        )
-    if len(sizes) < 2:
-        raise ValueError("A path needs a hidden layer at least.")
-    return sizes
-
-
 def _data(x: Tensor, y: Tensor, loss: str, classes: int, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
     """x as (N, D), and y as the loss takes it."""
-    if loss not in LOSSES:
-        raise ValueError(f"Unknown loss {loss!r}: use {', '.join(map(repr, LOSSES))}.")
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or not x.numel():
-        what = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise ValueError(f"A path is trained on real inputs (N, …) with N ≥ 1, not {what}.")
-    if dtype not in (None, torch.float32, torch.float64):
-        raise ValueError(f"A path is float64 or float32, not {dtype}.")
+    refusals.choice(tuple(LOSSES), loss=loss)
+    refusals.choice((None, torch.float32, torch.float64), dtype=dtype)
+    refusals.tensor(("N", ..., "D"), finite=True, x=x)
     x = x.detach().flatten(1).to(dtype or (torch.float32 if x.is_cuda else torch.float64))
-    if not x.isfinite().all():
-        raise ValueError("The training inputs hold NaN or infinity: remove those points.")
-    if not isinstance(y, Tensor) or y.ndim < 1 or len(y) != len(x) or y.device != x.device:
-        raise ValueError(
-            f"The labels must be a tensor on {x.device} with one entry for each of {len(x)} inputs."
-        )
     if loss == "squared":
-        target = y.detach().to(x.dtype).reshape(len(x), -1)
-        if target.shape[1] != classes or not target.isfinite().all():
-            raise ValueError(
-                f"The squared loss takes finite targets (N, {classes}), not these of {tuple(y.shape)}."
-            )
+        refusals.instance(Tensor, y=y)
+        refusals.tensor((len(x), *[classes] * (y.ndim != 1 or classes != 1)), finite=True, y=y)
+        target = y.detach().to(x).reshape(len(x), -1)
         return x, target
     if (loss == "binary") != (classes == 1):
         raise ValueError("Binary cross-entropy has one output, cross-entropy two or more: set classes.")
-    most = max(1, classes - 1)
-    if y.dtype != torch.int64 or y.ndim != 1 or y.min() < 0 or y.max() > most:
-        raise ValueError(f"The labels of this loss are int64 (N,) from 0 to {most}.")
+    refusals.labels(x, max(2, classes), y=y)
     return x, y
-
-
-def _options(lr: float, activation: str, momentum: float, batch: int | None, n: int) -> None:
-    if not 0 < lr < math.inf or not 0 <= momentum < 1:
-        raise ValueError(f"A path needs a finite lr > 0 and 0 ≤ momentum < 1, not {lr} and {momentum}.")
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"Unknown activation {activation!r}: use {', '.join(map(repr, ACTIVATIONS))}.")
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= n):
-        raise ValueError(f"A batch holds 1 to {n} of the training points, not {batch!r}.")

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from tightrope.boundary.search import Attack, Box, Model, Task, at_least, positive, run, wide
+from tightrope import refusals
+from tightrope.boundary.search import Attack, Box, Model, Task, run, wide
 
 
 def carlini_wagner(
@@ -32,10 +33,9 @@ def carlini_wagner(
     A row that no round reaches is not found. (Foolbox 3.3 gives a black image back for it, and counts that as found
     wherever the model errs on black; leaving those out, the two find the same rows.)
     """
-    at_least(1, steps=steps, searches=searches)
-    positive(rate=rate, constant=constant)
-    if confidence < 0:
-        raise ValueError(f"The confidence is at least 0, not {confidence}.")
+    refusals.whole(1, steps=steps, searches=searches)
+    refusals.number(above=0, rate=rate, constant=constant)
+    refusals.number(least=0, confidence=confidence)
 
     def search(task: Task) -> tuple[Tensor, Tensor]:
         low, high = task.box or (0.0, 1.0)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tightrope.boundary.search import Attack, Box, Model, Task, at_least, positive, run, wide
+from tightrope import refusals
+from tightrope.boundary.search import Attack, Box, Model, Task, run, wide
 
 
 def ddn(
@@ -30,10 +31,9 @@ def ddn(
     `start` at first, shrinks by the factor 1 − `shrink` where it is adversarial and grows by 1 + `shrink` where it is
     not. The step's length falls from 1 to 0.01 along a cosine.
     """
-    at_least(1, steps=steps)
-    positive(start=start)
-    if not 0 < shrink < 1:
-        raise ValueError(f"DDN's shrink lies between 0 and 1, not at {shrink}.")
+    refusals.whole(1, steps=steps)
+    refusals.number(above=0, start=start)
+    refusals.number(above=0, below=1, shrink=shrink)
 
     def search(task: Task) -> tuple[Tensor, Tensor]:
         delta = torch.zeros_like(task.x)

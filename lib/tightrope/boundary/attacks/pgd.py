@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tightrope.boundary.search import Attack, Box, Model, Task, at_least, keep_first, positive, run, wide
+from tightrope import refusals
+from tightrope.boundary.search import Attack, Box, Model, Task, keep_first, run, wide
 
 LOSSES = ("cross-entropy", "margin", "scaled")
 
@@ -35,13 +36,13 @@ def pgd(
     (cross-entropy of logits brought to a spread of one, which no saturation can hide). Every iterate is looked at:
     the first adversarial one is kept, and later restarts are spent on the rows that have none.
     """
-    if norm not in ("l2", "linf") or loss not in LOSSES:
-        raise ValueError(
-            f"PGD knows the norms 'l2' and 'linf' and the losses {LOSSES}, not {norm!r} and {loss!r}."
-        )
-    at_least(1, steps=steps, restarts=restarts)
+    refusals.choice(("l2", "linf"), norm=norm)
+    refusals.choice(LOSSES, loss=loss)
+    refusals.whole(1, steps=steps, restarts=restarts)
+    refusals.truth(random_start=random_start)
+    refusals.number(above=0, eps=eps)
     stride = 2.5 * eps / steps if step is None else step
-    positive(eps=eps, step=stride)
+    refusals.number(above=0, step=stride)
 
     def project(delta: Tensor) -> Tensor:
         if norm == "linf":

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from tightrope.boundary.search import Attack, Box, Model, Task, at_least, keep_first, positive, run, wide
+from tightrope import refusals
+from tightrope.boundary.search import Attack, Box, Model, Task, keep_first, run, wide
 
 
 def square(
@@ -29,12 +30,10 @@ def square(
     with ±eps, a sign a channel, and keeps it where the margin shrinks. A square covers the fraction `share` of the
     image at first; that is halved after 0.1, 0.5, 2, 5, 10, 20, 40, 60 and 80 % of the queries.
     """
-    at_least(1, queries=queries)
-    positive(eps=eps)
-    if not 0 < share <= 1:
-        raise ValueError(f"A square covers a share of the image in (0, 1], not {share}.")
-    if isinstance(x, Tensor) and x.dim() != 4:
-        raise ValueError(f"The square attack paints squares on images (N, C, H, W), not on {tuple(x.shape)}.")
+    refusals.whole(1, queries=queries)
+    refusals.number(above=0, eps=eps)
+    refusals.number(above=0, most=1, share=share)
+    refusals.tensor(("N", "C", "H", "W"), x=x)
     halvings = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
     def search(task: Task) -> tuple[Tensor, Tensor]:

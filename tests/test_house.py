@@ -1,11 +1,8 @@
 """The rooms: imports only go down, no circle, no private name of another room, unique stems, names written once."""
 
 import ast
-import os
-import shutil
 import subprocess
 import sys
-import zipfile
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -134,50 +131,3 @@ def test_a_users_ten_lines_are_clean_to_a_type_checker():
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.long
-def test_the_wheel_measures_a_network_without_the_book(tmp_path):
-    """Built, unpacked somewhere else, and used where nothing of the `book` extra can be imported."""
-    build = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(tmp_path),
-    ]
-    source = tmp_path / "source"
-    shutil.copytree(
-        PACKAGE.parent, source / "lib", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__")
-    )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(PACKAGE.parents[1] / name, source)
-    done = subprocess.run([*build, str(source)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    code = (
-        "import sys\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        extra = {'matplotlib', 'IPython', 'papermill', 'jupytext', 'nbformat', 'bs4', 'torchvision'}\n"
-        "        if name.split('.')[0] in extra: raise ImportError(name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
-        "from tightrope import data, margins, nets\n"
-        "assert '.whl' in data.__file__ or 'unpacked' in data.__file__\n"
-        "x, y = data.load('mnist', 'test', n=3)\n"
-        "assert margins.deepfool(nets.lenet(), x).found.all()\n"
-    )
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "unpacked")
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "unpacked")},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr

@@ -143,7 +143,10 @@ def scorecard(arguments: argparse.Namespace, checkout: Checkout) -> None:
     from tightrope.book.press import plans, site
 
     jobs = plans.plan(checkout, checkout.chapters(), arguments.profile)
-    print(site.scorecard(site.outcomes(checkout, jobs)))
+    tables = site.judged(site.outcomes(checkout, jobs))
+    print(
+        "\n\n".join(f"{chapter}\n{table}" for chapter, table in tables.items()) or "No claims are listed yet."
+    )
 
 
 def _execute(arguments: argparse.Namespace, checkout: Checkout, chapters: list[str]) -> list:

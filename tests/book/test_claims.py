@@ -1,4 +1,8 @@
+import csv
+import html
 import html.parser
+import io
+import json
 import re
 import subprocess
 import sys
@@ -8,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tightrope.book import claims, records, runs
+from tightrope.book import bars, claims, records, runs, verdicts
+from tightrope.book.press import ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTER = "01-synthetic-margins"
@@ -89,17 +94,106 @@ def record(profile="quick", chapter=CHAPTER, **values):
 )
 def test_verdict(one, changes, values, reproduced):
     expected = "reproduced" if reproduced else "not reproduced"
-    assert claims.verdict(one(**changes), record(**values)) == expected
+    assert verdicts.judge(one(**changes), record(**values)).kind == expected
+
+
+def measured(value, low, high, n=100, kind="order statistics"):
+    here = record(q=value)
+    here["quantities"]["q"] |= {"interval": [low, high], "n": n, "kind": kind}
+    return here
+
+
+@pytest.mark.parametrize(
+    ("test", "interval", "kind"),
+    [
+        ({"within": 0.1}, (2.3, 2.7), "reproduced"),
+        ({"within": 0.1}, (2.2, 2.7), "undecided"),
+        ({"within": 0.1}, (2.3, 2.8), "undecided"),
+        ({"within": 0.01}, (2.2, 2.8), "undecided"),
+        ({"within": 0.1}, (2.76, 2.8), "not reproduced"),
+        ({"at_least": 2.4}, (2.4, 9), "reproduced"),
+        ({"at_least": 2.4}, (2.39, 9), "undecided"),
+        ({"at_least": 2.4}, (2.3, 2.39), "not reproduced"),
+        ({"at_most": 2.4}, (2.3, 2.41), "undecided"),
+        ({"factor": 2}, (1.25, 5), "reproduced"),
+        ({"factor": 2}, (1.2, 5), "undecided"),
+        ({"between": [2, 3]}, (1.9, 2.9), "undecided"),
+    ],
+)
+def test_the_whole_interval_is_judged(one, test, interval, kind):
+    value = sum(interval) / 2
+    assert verdicts.judge(one(test=test), measured(value, *interval)).kind == kind
+
+
+def test_order_is_judged_by_intervals_too(one):
+    c = one(test={"increasing": True}, quantity=["q", "r"], published="grows")
+
+    def kind(a, b):
+        here = record(q=sum(a) / 2, r=sum(b) / 2)
+        for name, interval in (("q", a), ("r", b)):
+            here["quantities"][name]["interval"] = list(interval)
+        return verdicts.judge(c, here).kind
+
+    assert kind((1, 2), (2.1, 3)) == "reproduced"
+    assert kind((1, 2), (1.9, 3)) == "undecided"
+    assert kind((2, 3), (1, 2)) == "not reproduced"
+
+
+def test_what_was_not_met_has_no_upper_end(one):
+    here = measured(2.5, 2.4, 2.6)
+    here["quantities"]["q"]["censored"] = 3
+    assert verdicts.judge(one(test={"at_most": 3}), here).kind == "undecided"
+    assert verdicts.judge(one(test={"at_least": 2}), here).kind == "reproduced"
+
+
+def test_an_undecided_verdict_says_how_many_would_decide(one):
+    c = one(test={"at_least": 2.4})
+    n = verdicts.judge(c, measured(2.5, 2.3, 2.7)).n
+    assert n == 400  # the interval reaches twice as far as the edge: four times the samples
+    half = (2.7 - 2.3) / 2 / (n / 100) ** 0.5
+    assert verdicts.judge(c, measured(2.5, 2.5 - half, 2.5 + half, n)).kind == "reproduced"
+    assert verdicts.judge(c, measured(2.5, 2.3, 2.7, kind="range")).n is None
+    assert verdicts.judge(c, measured(2.4, 2.3, 2.7)).n is None  # stands on the edge
+    assert "n ≈ 400 would decide" in verdicts.judge(c, measured(2.5, 2.3, 2.7)).words(c)
+
+
+def test_what_is_ours_or_true_by_construction_holds(one):
+    yes, no = record(q=2.5), record(q=9)
+    for c in (one(own=True), one(kind="identity")):
+        assert verdicts.judge(c, yes).words(c) == "✓ holds"
+        assert verdicts.judge(c, no).words(c) == "✗ does not hold"
+    assert verdicts.judge(one(), yes).words(one()) == "✓ reproduced"
+
+
+def test_a_bound_of_ours_is_argued_for(one):
+    with pytest.raises(ValueError, match="because is missing"):
+        one(kind="bound")
+    shown = claims.table(record(q=2.5), claims=[one(kind="bound", because="A tenth is what seeds move.")])
+    assert "Our bound: A tenth is what seeds move." in shown._repr_html_()
+    with pytest.raises(ValueError, match="kind"):
+        one(kind="guess")
+
+
+def test_a_rule_that_changed_since_the_stored_run_is_shown_as_such(one, book):
+    stored = record("paper", q=2.5) | {"rules": {"a.b": verdicts.kept(one())}}
+    changed = "Judged by another rule than when the stored run was made."
+    assert changed not in repr(claims.Table([one()], stored, None))
+    assert changed in repr(claims.Table([one(test={"within": 0.5})], stored, None))
+    assert changed in repr(claims.Table([one(quantity="r")], stored, None))
+    assert changed not in repr(claims.Table([one(id="new.one")], stored, None))
 
 
 def test_not_run_without_a_record_a_quantity_or_enough_samples(one):
+    def kind(claim, record):
+        return verdicts.judge(claim, record).kind
+
     c = one()
-    assert claims.verdict(c, None) == "not run"
-    assert claims.verdict(c, record()) == "not run"
-    assert claims.verdict(c, record("smoke", q=2.5)) == "not run"
-    assert claims.verdict(c, record(chapter="02-other", q=2.5)) == "not run"
-    assert claims.verdict(one(quantity=["q", "r"], test={"at_least": 0}), record(q=1)) == "not run"
-    assert claims.verdict(c, record("paper", q=2.5)) == "reproduced"
+    assert kind(c, None) == "not run"
+    assert kind(c, record()) == "not run"
+    assert kind(c, record("smoke", q=2.5)) == "not run"
+    assert kind(c, record(chapter="02-other", q=2.5)) == "not run"
+    assert kind(one(quantity=["q", "r"], test={"at_least": 0}), record(q=1)) == "not run"
+    assert kind(c, record("paper", q=2.5)) == "reproduced"
 
 
 def test_a_table_takes_a_run_that_goes_on(one, book):
@@ -163,19 +257,25 @@ def test_table_shows_published_stored_this_run_and_verdict(one, book):
     assert table.made()[0].endswith("commit 0123456, vouched for at fedcba9")
     assert "stale" not in table.made()[0]
     table = replace(table, stale="its code has changed since")
-    head, row = _Cells(table._repr_html_()).rows
-    assert head[1] == "published"
-    assert "stale, its code has changed since: 2026-01-02" in head[2]
-    assert all("2026-01-02" in made and "seed 3" in made and "commit 0123456" in made for made in head[2:4])
-    assert "quick" in head[3]
+    shown = table._repr_html_()
+    head, row = _Cells(shown).rows
+    assert tuple(head) == claims.HEAD
+    for made in table.made():
+        assert "2026-01-02" in made
+        assert "seed 3, commit 0123456" in made
+        assert made in html.unescape(shown)
+    assert table.made()[0].startswith("stale, its code has changed since: paper, 2026-01-02")
+    assert table.made()[1].startswith("quick, ")
     assert row[0] == "Table 1 It is <so> | so.Because & why."
     assert row[1:] == [
         "2.5 ℓ2",
         "2.51",
         "2.90 (2.80 to 3.00)",
-        "✗ not reproduced; at paper scale ✓ reproduced",
+        "✗ not reproduced; stored run ✓ reproducedwithin 5 %",
     ]
-    assert "2.90 (2.80 to 3.00) | ✗ not reproduced; at paper scale ✓ reproduced" in repr(table)
+    assert "this run 2.90 (2.80 to 3.00) | ✗ not reproduced; stored run ✓ reproduced (within 5 %)" in repr(
+        table
+    )
 
 
 def test_explanation_stands_only_where_something_failed(one, book):
@@ -185,59 +285,112 @@ def test_explanation_stands_only_where_something_failed(one, book):
 
 
 def test_a_smoke_run_shows_its_numbers_and_says_that_it_judges_nothing(one, book):
-    head, row = _Cells(claims.table(record("smoke", q=9), claims=[one()])._repr_html_()).rows
-    assert "too small to judge" in head[3]
-    assert row[3:] == ["9", "– not run"]
+    table = claims.table(record("smoke", q=9), claims=[one()])
+    assert "too small to judge" in table.made()[1]
+    assert table.cells(one())[2:] == ["9", "– not run"]
 
 
-def test_scorecard_has_every_claim_once(one):
-    first = one()
+@pytest.fixture
+def tables(one):
     second = one(
         id="c.d", chapter="02-other", own=True, source=None, where=None, published=None, test={"at_most": 1}
     )
-    tables = {
-        CHAPTER: claims.Table([first], record("paper", q=9), record(q=2.5), "it changed"),
-        "02-other": claims.Table([second], None, None),
+    third = one(id="e.f", chapter="02-other", quantity=["q", "r"], published=[1, 2], test={"within": 0.5})
+    here = record(q=2.5)
+    here["quantities"]["q"]["interval"] = [2.4, 2.6]
+    return {
+        CHAPTER: claims.Table([one()], record("paper", q=9), here, "it changed"),
+        "02-other": claims.Table([second, third], None, record(chapter="02-other", q=1.2, r=40)),
     }
-    text = claims.scorecard(tables, {CHAPTER: "A title", "02-other": "Another"})
-    count, *_ = text.split("\n\n")
-    assert count == (
-        "2 claims. Paper-scale runs: 0 reproduced, 1 not reproduced, 1 not run. "
-        "These runs: 1 reproduced, 0 not reproduced, 1 not run."
-    )
+
+
+def test_the_scorecard_has_every_claim_and_a_plot_of_those_with_a_ratio(tables):
+    text = ledger.page(tables, {CHAPTER: "A title", "02-other": "Another"}, {"someone2020": "Someone 2020"})
+    assert text.startswith("3 claims.")
     assert text.index("## A title\n\n{doc}`01-synthetic-margins`") < text.index(
         "## Another\n\n{doc}`02-other`"
     )
-    assert "Paper-scale run: stale, it changed: " in text
-    rows = [re.split(r"(?<!\\)\|", line) for line in text.splitlines() if line.startswith("| ")]
-    assert {len(row) for row in rows} == {7}
-    assert sum("{cite:t}`someone2020`, Table 1" in row[1] for row in rows) == 1
-    assert sum(row[1].strip().startswith("ours: ") and row[2].strip() == "ours" for row in rows) == 1
+    assert "Stored run: stale, it changed: paper, " in text
+    counts, plot, *lists = (_Cells(raw) for raw in re.findall(r"```{raw} html\n(<div.*?)\n```", text, re.S))
+    by_group = {row[0]: row[1:] for row in counts.rows}
+    assert by_group["the sources' words"] == ["0 (1)", "1 (1)", "0 (0)", "1 (0)"]
+    assert by_group["the book's own findings"] == ["0 (0)", "0 (1)", "0 (0)", "1 (0)"]
+    assert len(plot.rows) == 3  # a head, and the two claims with a published number
+    assert [len(rows.rows) for rows in lists] == [2, 3]
+    assert text.count("<svg") == 1 + 3
+    assert 'data-verdict="not reproduced"' in text
+    assert 'data-source="ours"' in text
+    assert text.count('data-source="Someone 2020"') == 4
+
+
+def test_many_numbers_are_drawn_and_read_aloud(one):
+    names = ["q", "r", "s", "t"]
+    c = one(quantity=names, published=[1, 2, 4, 8], test={"factor": 2})
+    table = claims.Table([c], None, record(q=1, r=2, s=2, t=64))
+    shown = table._repr_html_()
+    assert shown.count("<svg") == 4
+    assert "4 numbers" in shown
+    assert 'aria-label="s: this run 0.500 times the published number; from 0.500 to 2.00 counts"' in shown
+    assert "1, 2, 4, 8" in repr(table)
+
+
+def test_a_ratio_beyond_the_plot_stands_at_its_edge():
+    assert bars.x(1) == bars.WIDTH / 2
+    assert bars.x(1e9) == bars.x(bars.EDGE) < bars.WIDTH
+    assert bars.x(-1) == bars.x(0) == bars.x(1e-9) > 0
+    assert bars.x(2) - bars.x(1) == pytest.approx(bars.x(1) - bars.x(0.5))
+
+
+def test_the_files_hold_one_row_a_quantity(tables):
+    files = ledger.files(tables)
+    rows = json.loads(files["ledger.json"])
+    assert [row["id"] for row in rows] == ["a.b", "c.d", "e.f", "e.f"]
+    assert rows[0]["run_value"] == 2.5
+    assert (rows[0]["run_low"], rows[0]["run_high"]) == (2.4, 2.6)
+    assert rows[3] | {"published": 2, "run_value": 40, "run_verdict": "not reproduced"} == rows[3]
+    read = list(csv.DictReader(io.StringIO(files["ledger.csv"])))
+    assert [row["statement"] for row in read] == [row["statement"] for row in rows]
+    assert ledger.files({})["ledger.csv"] == ""
+
+
+def test_what_can_be_linked_is_linked():
+    from pybtex.database import parse_file
+
+    entries = parse_file(str(ROOT / "book" / "references.bib")).entries
+    bare = {key for key, entry in entries.items() if not {"doi", "eprint", "url"} & entry.fields.keys()}
+    assert bare == {"bell2023neighborhoods", "li2024feature"}  # a thesis and a talk
+
+
+def test_sources_are_named_as_a_reader_knows_them():
+    names = ledger.names(ROOT / "book" / "references.bib")
+    assert names["ortizjimenez2020hold"] == "Ortiz-Jiménez et al. 2020"
+    assert names["bell2023neighborhoods"].startswith("Bell 20")
+    cited = {c.source for c in claims.load(ROOT / "book" / "claims.yml") if not c.own}
+    assert cited <= names.keys()
 
 
 def test_the_books_claims_are_right_and_say_what_they_take_from_where():
     book = claims.load(ROOT / "book" / "claims.yml")
     assert len({c.id for c in book}) == len(book)
-    table1 = {
-        c.quantity[0]: c.published for c in book if re.fullmatch(r"hmt\.table1\.\w+\.(p5|median|p95)", c.id)
-    }
     source = {"u1": (1.74, 2.50, 3.22), "perp": (4.85, 12.36, 31.60), "orth": (30.68, 102.0, 229.5)}
     source["rand"] = (17.21, 27.90, 80.61)
     expected = {
-        f"table1.{row}.{column}": value
+        f"{row}.{column}": value
         for row, values in source.items()
         for column, value in zip(("p5", "median", "p95"), values, strict=True)
     }
-    assert table1 == expected
+    for c in (c for c in book if c.id in ("hmt.table1", "hmt.table1.raw")):
+        where = [name.removeprefix("table1.").removeprefix("raw.") for name in c.quantity]
+        assert dict(zip(where, c.published, strict=True)) == expected
     for c in book:
         assert len(c.statement) > 20
         assert (
             c.own
-            or c.rule[0] in ("holds", "at_most", "at_least", "increasing")
+            or c.rule[0] in ("holds", "at_most", "at_least", "between", "increasing")
             or not isinstance(c.published, str)
         )
 
 
 def test_reading_claims_needs_no_torch():
-    code = "import sys; from tightrope.book import claims; assert 'torch' not in sys.modules"
+    code = "import sys; from tightrope.book.press import ledger; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

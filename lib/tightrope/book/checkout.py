@@ -2,6 +2,7 @@
 
 book/NN-name.md, .ipynb            the pair in git
 book/runs/NN-name.json, .npz       the stored (paper-scale) run in git
+                                   both, and claims.yml, also go into the wheel, see `shelf`
 build/executed/<profile>/          notebooks with outputs; NN-name.partial.ipynb while one runs
 build/records/<profile>/           the numbers of those runs, same rule
 build/src, build/work, build/_build/html   staged sources, the site being built, the site
@@ -187,6 +188,17 @@ def find_checkout(start: Path | None = None) -> Checkout:
             if (folder / "_toc.yml").is_file() and (folder / "book").is_dir():
                 return Checkout(folder)
     raise Stop("No book here: run this inside a checkout, the folder that holds _toc.yml and book/.")
+
+
+def shelf() -> Path:
+    """The folder of `claims.yml` and `runs/`: the checkout's `book`, and without one what came with the package."""
+    try:
+        return find_checkout().book
+    except Stop:
+        packed = Path(__file__).parent / "shelf"
+        if packed.is_dir():
+            return packed
+        raise
 
 
 def _named_files(node: object) -> Iterator[str]:

@@ -102,13 +102,12 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def stored(chapter: str, checkout: layout.Checkout | None = None) -> Stored | None:
     """The stored run of a chapter (its number or name), or None where there is none."""
-    if checkout is None:
-        try:
-            checkout = layout.find_checkout()
-        except layout.Stop:
-            return None
-    found = checkout.match(chapter, [p.stem for p in checkout.stored("x").parent.glob("*.json")])
+    try:
+        folder = (checkout.book if checkout else layout.shelf()) / "runs"
+    except layout.Stop:
+        return None
+    found = layout.Checkout.match(chapter, [path.stem for path in folder.glob("*.json")])
     if not found:
         return None
-    path = checkout.stored(found[0])
+    path = folder / f"{found[0]}.json"
     return Stored(read(path), read_arrays(path.with_suffix(".npz")))

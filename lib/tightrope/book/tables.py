@@ -14,14 +14,16 @@ from typing import Any
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def html(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str) -> str:
-    """An HTML table of class `tightrope-<kind>`; head and rows are HTML."""
+def html(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str, made: Sequence[str] = ()) -> str:
+    """An HTML table of class `tightrope-<kind>`; head and rows are HTML, `made` are rows with their tags."""
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)
     lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return (
-        f'<div class="tightrope-scroll" style="overflow-x:auto"><table class="tightrope-{kind}">'
-        f"<thead><tr>{titles}</tr></thead><tbody>{lines}</tbody></table></div>"
+    lines += "".join(made)
+    scrolls = (
+        '<div class="tightrope-scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="Table">'
     )
+    head_row = f"<thead><tr>{titles}</tr></thead>"
+    return f'{scrolls}<table class="tightrope-{kind}">{head_row}<tbody>{lines}</tbody></table></div>'
 
 
 class Sizes:
@@ -101,6 +103,8 @@ def number(value: object, digits: int | None = 3) -> str:
 
     >>> number(12.36), number(102.04), number(5.1e-7), number(10_000), number(math.inf), number((0.5, 3), None)
     ('12.4', '102', '5.10·10⁻⁷', '10,000', 'not met', '0.5, 3')
+    >>> number(1e-10, None), number(2.5e20, None), number(30.0, None)
+    ('1·10⁻¹⁰', '2.5·10²⁰', '30')
     """
     if math.prod(getattr(value, "shape", (2,))) == 1:  # of numpy's or torch's, which this module does without
         value = value.item()
@@ -121,7 +125,7 @@ def number(value: object, digits: int | None = 3) -> str:
     else:
         text = f"{value:.{shown - 1}e}"
     if digits is None and "." in text:
-        text = re.sub(r"\.?0+(?=e|$)", "", text)
+        text = re.sub(r"\.?0+(?=e|$)", "", text, count=1)
     return raised(text)
 
 

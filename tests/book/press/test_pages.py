@@ -121,6 +121,29 @@ def test_a_page_asks_no_other_machine_and_no_script_fails(looks):
         assert look.errors == [], name
 
 
+def test_a_chapter_has_the_number_of_its_file(looks):
+    numbered = 0
+    for name, look in looks.items():
+        if file := re.search(r"(\d+)-[^/]*$", name):
+            numbers = look.ask(
+                "[...document.querySelectorAll('.bd-article .section-number')].map(e => parseInt(e.innerText))"
+            )
+            assert set(numbers) == {int(file[1])}, name
+            numbered += 1
+    assert numbered
+
+
+def test_axe_finds_nothing(looks, request):
+    if "phone" in request.node.callspec.id:
+        pytest.skip("once in light and once in dark")
+    from axe_playwright_python.sync_playwright import Axe
+
+    for name, look in looks.items():
+        found = Axe().run(look.page).response["violations"]
+        said = [f"{v['id']}: {v['nodes'][0]['html'][:120]}" for v in found]
+        assert said == [], name
+
+
 DRAWN = """[...document.querySelectorAll('.bd-article mjx-container svg')].filter(
   svg => svg.closest('details:not([open]), .toggle-hidden') || svg.getBoundingClientRect().width > 0
 ).length"""

@@ -1,5 +1,6 @@
 """From executed chapters to a site: what is staged, what is refused, what stays as it was."""
 
+import json
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ CLAIMS = """\
 
 # Records a number without torch, and shows the claims as a chapter does.
 JUDGES = """\
+import json
 import os
 from pathlib import Path
 from tightrope.book import claims, records
@@ -71,7 +73,7 @@ def staged(checkout: Checkout, jobs: list | None = None) -> dict[str, str]:
     source = checkout.build / "staged"
     jobs = jobs or plans.plan(checkout, checkout.chapters())
     site.stage(checkout, site.outcomes(checkout, jobs), source)
-    files = [p for p in source.rglob("*") if p.suffix in (".md", ".ipynb", ".yml")]
+    files = [p for p in source.rglob("*") if p.suffix in (".md", ".ipynb", ".yml", ".json")]
     return {p.relative_to(source).as_posix(): p.read_text() for p in files}
 
 
@@ -101,8 +103,9 @@ def test_an_unchanged_book_is_neither_executed_nor_built_again(checkout):
 def test_claims_are_judged_when_the_site_is_made(checkout):
     jobs = plans.plan(checkout, checkout.chapters())
     before = staged(checkout, jobs)
-    assert "✓ reproduced" in before["book/01-first.ipynb"]
-    assert "2 | ✓ reproduced" in before["book/scorecard.md"]
+    assert "✓ holds" in before["book/01-first.ipynb"]
+    assert "<td>2</td><td>✓ holds<br>" in before["book/scorecard.md"]
+    assert json.loads(before["book/_static/ledger.json"])[0]["run_value"] == 2
     edit(checkout.book / "claims.yml", "at_least: 1", "at_least: 3")
     records.write(
         checkout.stored("01-first"),
@@ -116,8 +119,8 @@ def test_claims_are_judged_when_the_site_is_made(checkout):
     )
     now = staged(checkout, jobs)
     for page in (now["book/01-first.ipynb"], now["book/scorecard.md"]):
-        assert "✗ not reproduced; at paper scale ✓ reproduced" in page
-        assert "stale, its code has changed since: cpu, seed 7" in page
+        assert "✗ does not hold; stored run ✓ holds" in page
+        assert "stale, its code has changed since: paper, cpu, seed 7" in page
     assert len(small_book.ran(checkout, "first")) == 1
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tightrope.book import records
+from tightrope.book import claims, records, verdicts
 from tightrope.book.checkout import PROFILES, Checkout, Stop, read, write
 from tightrope.book.press import keys, pairs
 from tightrope.book.press.kernel import content
@@ -108,16 +108,22 @@ def recorded(checkout: Checkout, profile: str, chapter: str) -> dict | None:
 
 
 def store(job: Job) -> Path:
-    """Keep the numbers and arrays of a finished execution in `book/runs`; returns the JSON's path."""
+    """Keep the numbers and arrays of a finished execution in `book/runs`, and the rules that its claims are judged by
+    today; returns the JSON's path."""
     record = job.checkout.record(job.profile, job.chapter)
     if not record.is_file():
         raise Stop(f"{job.chapter} recorded no numbers, so there is nothing to store.")
-    kept = job.checkout.stored(job.chapter)
-    for path, target in reversed(list(zip(both(record), both(kept), strict=True))):
-        if path.is_file():
-            write(target, path.read_bytes())
-        else:
-            target.unlink(missing_ok=True)
+    kept, arrays = job.checkout.stored(job.chapter), record.with_suffix(".npz")
+    if arrays.is_file():
+        write(kept.with_suffix(".npz"), arrays.read_bytes())
+    else:
+        kept.with_suffix(".npz").unlink(missing_ok=True)
+    listed = job.checkout.book / "claims.yml"
+    mine = [
+        claim for claim in (claims.load(listed) if listed.is_file() else []) if claim.chapter == job.chapter
+    ]
+    rules = {claim.id: verdicts.kept(claim) for claim in mine}
+    records.write(kept, records.read(record) | {"rules": rules})
     return kept
 
 

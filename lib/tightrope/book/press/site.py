@@ -22,7 +22,7 @@ from nbformat import NotebookNode
 from tightrope.book import claims, records
 from tightrope.book.checkout import Checkout, Failed, Stop, read, write, write_if_changed
 from tightrope.book.code import digest
-from tightrope.book.press import checks, keys, pairs, pictures, plans, vouching
+from tightrope.book.press import checks, keys, ledger, pairs, pictures, plans, vouching
 
 NOT_EXECUTED = (
     ":::{{admonition}} Not executed in this build\n:class: note\n"
@@ -104,7 +104,9 @@ def stage(checkout: Checkout, chapters: Mapping[str, Outcome], source: Path) -> 
             continue
         text = read(checkout.root / f"{page}.md")
         if SCORECARD in text.split("\n"):
-            text = text.replace(SCORECARD, scorecard(chapters))
+            text = text.replace(SCORECARD, scorecard(checkout, chapters))
+            for name, content in ledger.files(judged(chapters)).items():
+                wanted[page.parent / "_static" / name] = content.encode()
         text, files = pictures.gather(text, drawn.get)
         wanted[page.with_suffix(".md")] = text.encode()
         wanted |= {page.parent / file: png for file, png in files.items()}
@@ -167,11 +169,18 @@ def run_strip(about: dict, record: dict) -> str:
     return ":::{div} run-strip\n" + " · ".join(parts) + "\n:::"
 
 
-def scorecard(chapters: Mapping[str, Outcome]) -> str:
+def scorecard(checkout: Checkout, chapters: Mapping[str, Outcome]) -> str:
     """Every claim beside what was measured, as MyST text."""
-    tables = {chapter: outcome.claims for chapter, outcome in chapters.items() if outcome.claims}
+    tables = judged(chapters)
     titles = {chapter: pairs.title(chapters[chapter].text) or chapter for chapter in tables}
-    return claims.scorecard(tables, titles) if tables else "No claims are listed yet."
+    listed = checkout.book / "references.bib"
+    sources = ledger.names(listed) if listed.is_file() else {}
+    return ledger.page(tables, titles, sources) if tables else "No claims are listed yet."
+
+
+def judged(chapters: Mapping[str, Outcome]) -> dict[str, claims.Table]:
+    """The claims' tables, of the chapters that have claims."""
+    return {chapter: outcome.claims for chapter, outcome in chapters.items() if outcome.claims}
 
 
 def build(source: Path, work: Path) -> Path:
@@ -206,7 +215,7 @@ def _state(source: Path) -> str:
 
 
 def toolchain() -> list[str]:
-    """The packages that turn sources into pages, with their versions, and the local extension's own code."""
+    """The packages that turn sources into pages, with their versions, and the local extensions' own code."""
     packages = (
         "jupyter-book",
         "sphinx",
@@ -215,8 +224,10 @@ def toolchain() -> list[str]:
         "sphinx-proof",
         "myst-nb",
     )
-    local = Path(__file__).with_name("offline.py").read_text("utf-8")
-    return [*(f"{name} {keys.installed(name)}" for name in packages), local]
+    local = [
+        Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in ("aria", "numbering", "offline")
+    ]
+    return [*(f"{name} {keys.installed(name)}" for name in packages), *local]
 
 
 def _redirect(page: str) -> str:

@@ -102,6 +102,7 @@ def _logger() -> logging.Logger:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
+        logger.propagate = False  # whoever sets up logging later has this line once
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
     return logger

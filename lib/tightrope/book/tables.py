@@ -16,7 +16,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def html(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str, made: Sequence[str] = ()) -> str:
     """An HTML table of class `tightrope-<kind>`; head and rows are HTML, `made` are rows with their tags."""
-    titles = "".join(f'<th scope="col">{title}</th>' for title in head)
+    titles = "".join(f'<th scope="col">{title}</th>' if title else "<td></td>" for title in head)
     lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     lines += "".join(made)
     scrolls = (

@@ -113,6 +113,7 @@ GOOD: dict[Callable, dict] = {
     low_rank.max_margin: {"x": UP, "y": DOWN},
     low_rank.radii: {"x": UP, "y": DOWN},
     low_rank.theorem1: {"plane": PLANE, "gamma": 1.0, "deltas": DELTAS},
+    margins.cost: {"model": NET, "x": X, "subspaces": [SPACE], "seconds": 0.01},
     margins.deepfool: {"model": NET, "x": X, "subspaces": [SPACE], "overshoot": 0.02, "max_steps": 3}
     | {"rivals": 2, "refine": True, "tight": 1, "starts": 1, "wider": 2, "keep": False, "chunk": 3},
     margins.Margins.quantile: {"self": MARGINS, "q": [0.1, 0.5], "raw": True},

@@ -92,7 +92,7 @@ def against(title: str, net: nn.Module, x: Tensor, rounds: int = 3) -> Report:
     lengths = {}
     for name, (delta, *_) in results.items():
         with torch.no_grad():
-            past = net(x + (1 + 1e-5) * delta.reshape(x.shape)).argmax(1) != own
+            past = net(x + (1 + 1e-4) * delta.reshape(x.shape)).argmax(1) != own
         lengths[name] = torch.where(past, delta.flatten(1).norm(dim=1), math.inf)
     best = torch.stack([*lengths.values(), *longest]).amin(0)
     report = Report(

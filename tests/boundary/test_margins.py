@@ -448,3 +448,36 @@ def test_margins_are_found_by_the_name_of_their_subspace():
         ValueError, match="0 of these subspaces are called 'u2': they are 'u₁', 'full space', 'random'"
     ):
         m["u2"]
+
+
+def test_the_cost_is_told_after_a_little_of_it(monkeypatch):
+    """A clock that ticks with every row that goes through the network."""
+    net, clock = nets.mlp(5, (4,), 3), [0.0]
+
+    def ticking(z):
+        clock[0] += 1e-3 * len(z)
+        return net(z)
+
+    monkeypatch.setattr("tightrope.boundary.margins.time.perf_counter", lambda: clock[0])
+    x = torch.randn(400, 5)
+    told = margins.cost(ticking, x, seconds=1.0)
+    tried, clock[0] = clock[0], 0.0
+    margins.deepfool(ticking, x)
+    assert tried < 2
+    assert clock[0] / 2 < told < clock[0] * 2
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3, 1e20])
+def test_margins_do_not_depend_on_the_logits_scale(scale):
+    net, x = nets.mlp(6, (20, 20), 4, seed=1).double(), torch.randn(30, 6, dtype=torch.float64)
+    plain, scaled = (margins.deepfool(f, x, tight=20) for f in (net, lambda z: scale * net(z)))
+    assert torch.allclose(scaled.norm, plain.norm, rtol=1e-4)
+    assert torch.equal(scaled.found, plain.found)
+
+
+@pytest.mark.parametrize(("low", "width"), [(-1.0, 2.0), (0.0, 255.0)])
+def test_margins_are_in_the_units_of_the_input(low, width):
+    net, x = nets.mlp(6, (20, 20), 4, seed=1).double(), torch.rand(30, 6, dtype=torch.float64)
+    plain = margins.deepfool(net, x, tight=20)
+    there = margins.deepfool(lambda z: net((z - low) / width), low + width * x, tight=20)
+    assert torch.allclose(there.norm / width, plain.norm, rtol=1e-4)

@@ -12,9 +12,11 @@ and two right kernels may part: on digits one to three rows in a hundred.
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +28,7 @@ from tightrope.boundary.stepping import Search
 from tightrope.inputs.subspaces import Subspace, full
 from tightrope.models.measured import check_input, measured
 
-__all__ = ["Margins", "deepfool"]
+__all__ = ["Margins", "cost", "deepfool"]
 
 Model = Callable[[Tensor], Tensor]
 
@@ -183,6 +185,31 @@ def deepfool(
     }
     joined = (None if column[0] is None else torch.cat(column) for column in columns.values())
     return Margins(**dict(zip(columns, joined, strict=True)), names=tuple(space.name for space in spaces))
+
+
+def cost(
+    model: Model,
+    x: Tensor,
+    subspaces: Subspace | Sequence[Subspace] | None = None,
+    *,
+    seconds: float = 1.0,
+    **options: Any,
+) -> float:
+    """About how many seconds `deepfool` would take with these arguments on this machine.
+
+    It is tried on more and more of the samples x (N, *shape), for about `seconds` in all; `options` are `deepfool`'s.
+    """
+    refusals.number(above=0, seconds=seconds)
+    check_input(model, x)
+    n, spent = 1, 0.0
+    while True:
+        began = time.perf_counter()
+        deepfool(model, x[:n], subspaces, **options)
+        took = time.perf_counter() - began
+        spent += took
+        if n == len(x) or spent + 2 * took > seconds:
+            return took * len(x) / n
+        n = min(2 * n, len(x))
 
 
 def _measured(search: Search, refine: bool, tight: int, wider: int, keep: bool) -> tuple[Margins, int]:

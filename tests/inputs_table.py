@@ -203,6 +203,11 @@ FUNCTIONS: dict[str, Callable[[Model, Tensor, Tensor], Tensor]] = {
     "ddn": lambda net, x, y: attacks.ddn(net, x, y, steps=5).images,
     "carlini_wagner": lambda net, x, y: attacks.carlini_wagner(net, x, y, steps=4, searches=2).images,
     "square": lambda net, x, y: attacks.square(net, x, y, eps=0.1, queries=5).images,
+    "fmn": lambda net, x, y: attacks.fmn(net, x, y, steps=5).images,
+    "shrinking ball": lambda net, x, y: attacks.shrinking_ball(net, x, y, eps=0.3, steps=4).images,
+    "strongest": lambda net, x, y: (
+        attacks.strongest(net, x, y, eps=0.3, steps=3, attacks=("ddn",), doublings=1).images
+    ),
     "accuracy": lambda net, x, y: torch.tensor(training.accuracy(net, x, y), device="cpu"),
     "fit": trained,
 }

@@ -72,7 +72,7 @@ def make(root: Path, **chapters: str) -> Checkout:
     """A checkout in `root`. chapters: first=..., second=... to use other texts."""
     book = root / "book"
     (book / "_static").mkdir(parents=True)
-    for name in ("custom.css", "favicon.svg", "not-drawn.svg"):
+    for name in ("custom.css", "scroll.js", "favicon.svg", "not-drawn.svg"):
         (book / "_static" / name).write_bytes((HERE / "book" / "_static" / name).read_bytes())
     (book / "references.bib").write_text("")
     config = (HERE / "_config.yml").read_text()

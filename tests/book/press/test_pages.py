@@ -139,6 +139,7 @@ def test_axe_finds_nothing(looks, request):
     from axe_playwright_python.sync_playwright import Axe
 
     for name, look in looks.items():
+        look.page.wait_for_timeout(100)  # for what is done when the formulas are drawn
         found = Axe().run(look.page).response["violations"]
         said = [f"{v['id']}: {v['nodes'][0]['html'][:120]}" for v in found]
         assert said == [], name

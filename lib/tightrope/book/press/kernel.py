@@ -102,6 +102,9 @@ def main() -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.chdir(root / "book")
+    sys.dont_write_bytecode = (
+        True  # a helper edited within the second of its last run would be read as it was then
+    )
     sys.path.append(str(root / "book"))  # what lies beside a chapter can be imported, and shadows nothing
     library = Path(__file__).parents[2]
     data = [os.environ.get("TIGHTROPE_DATA"), os.environ.get("TIGHTROPE_CACHE")]

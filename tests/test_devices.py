@@ -17,9 +17,8 @@ from torch.func import functional_call
 from tightrope import attacks, margins, nets, pair_losses, spectra, training, views
 from tightrope.boundary import crossing, race, search
 from tightrope.boundary.chunks import chunk_rows
-from tightrope.boundary.stepping import nearest_steps
+from tightrope.boundary.stepping import coordinates, nearest_steps
 from tightrope.inputs import dct
-from tightrope.models import measured
 
 SHAPE = (1, 28, 28)
 
@@ -242,9 +241,9 @@ def test_a_step_of_every_measurement_stays_on_the_device(monkeypatch, request):
         for loss in search.LOSSES:
             assert {t.device.type for t in task.climb(x, loss)} == {"cuda"}
         assert task.clip(x).device.type == task.over(task.answer(x)).device.type == "cuda"
-    gaps, grads = on_gpu(9, 4), on_gpu(9, 4, *SHAPE)
+    gaps, slopes = on_gpu(9, 4), coordinates(space, on_gpu(9, 4, *SHAPE))
     classes = on_gpu(9, 4, dtype=torch.int64)
-    step, ok = nearest_steps(space, gaps, grads, classes, 1e-6, count=3)
+    step, ok = nearest_steps(space, gaps, slopes, classes, 1e-6, count=3)
     assert {step.device.type, ok.device.type} == {"cuda"}
 
 
@@ -321,10 +320,3 @@ def test_a_training_is_in_the_precision_of_its_recipe(precision):
     )
     assert seen == {precision}
     assert net[1].weight.dtype == torch.float32
-
-
-def test_models_are_frozen_and_given_back(task):
-    net, _, _ = task
-    with measured.frozen(net) as inside:
-        assert not any(p.requires_grad for p in inside.parameters())
-    assert all(p.requires_grad for p in net.parameters())

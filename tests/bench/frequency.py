@@ -50,7 +50,7 @@ def imagenet_windows() -> Report:
             ]
         )
 
-    with measured.frozen(net):
+    with measured.measured(net, x):
         took, margin = take_turns(
             {
                 "thin": lambda k: margins.deepfool(net, x, pair, rivals=RIVALS, refine=False).raw,

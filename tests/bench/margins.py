@@ -51,7 +51,7 @@ def passes(net: nn.Module):
 
 def bare(net: nn.Module, seen: list[Pass], x: Tensor) -> None:
     """The same passes through the network alone, at the same batch sizes: nothing can take less."""
-    with measured.frozen(net):
+    with measured.measured(net, x):
         for one in seen:
             at = x[torch.arange(one.rows) % len(x)].requires_grad_(one.graph)
             with torch.set_grad_enabled(one.graph):
@@ -84,7 +84,7 @@ def subspace_margins() -> Report:
         rows = [[subspace_deepfool(net, image[None], q)[0].norm() for q in bases] for image in parts[k]]
         return torch.tensor(rows)
 
-    with measured.frozen(net):  # the loop gets the weights laid out as our own calls have them
+    with measured.measured(net, x):  # the loop gets the weights laid out as our own calls have them
         with passes(net) as ours:
             margins.deepfool(net, x, spaces, refine=False)
         with passes(net) as theirs:
@@ -156,7 +156,7 @@ def full_space_margins() -> Report:
         "SuperDeepFool | adv-lib": lambda k: libraries["superdeepfool"].sdf(net, x, own) - x,
         "DDN, 100 steps | plain loop, no box": lambda k: unboxed_ddn(net, x, own, steps=100),
     }
-    with measured.frozen(net):
+    with measured.measured(net, x):
         seconds, results = take_turns(ours | others, rounds=3)
     report = Report(
         f"Full space, LeNet, {len(x)} digits",

@@ -245,7 +245,7 @@ def test_one_network_measured_by_four_threads_and_within_a_measurement():
         found.extend(margins.deepfool(net, x).norm for _ in range(3))
 
     threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
-    with measured.frozen(net):
+    with measured.measured(net, x):
         margins.deepfool(net, x)
         assert not net.training
         assert not net[0].weight.requires_grad

@@ -125,27 +125,24 @@ def test_what_does_not_fit_is_said_in_a_sentence(make, says):
         make()
 
 
-def test_frozen_measures_the_same_network_and_gives_it_back_as_it_was():
+def test_a_network_is_frozen_while_measured_and_given_back_as_it_was():
     net = nets.lenet(seed=1).train()
     net.fc1.weight.requires_grad_(False)
     before = {n: (p.data_ptr(), p.stride(), p.requires_grad, p.clone()) for n, p in net.named_parameters()}
     x = torch.rand(5, 1, 28, 28)
     expected = net(x)
-    with suppress(KeyError), measured.frozen(net) as inside:
+    with suppress(KeyError), measured.measured(net, x) as (inside, at):
         assert not any(m.training for m in net.modules())
         assert not any(p.requires_grad for p in net.parameters())
-        torch.testing.assert_close(inside(x), expected)
+        torch.testing.assert_close(inside(at), expected)
         raise KeyError
     assert all(m.training for m in net.modules())
     for name, p in net.named_parameters():
         pointer, stride, wanted, value = before[name]
         assert (p.data_ptr(), p.stride(), p.requires_grad) == (pointer, stride, wanted)
         assert torch.equal(p, value)
-    with measured.frozen(net.double()) as inside:  # only float32 has a faster order of the weights
-        assert inside.conv2.weight.stride() == before["conv2.weight"][1]
-    function = torch.nn.Softmax(dim=1).forward
-    with measured.frozen(function) as same:
-        assert same is function
+    with measured.measured(net.double(), x.double()):  # only float32 has a faster order of the weights
+        assert net.conv2.weight.stride() == before["conv2.weight"][1]
 
 
 def test_four_layers_as_inferred_and_one_score_as_two_logits():

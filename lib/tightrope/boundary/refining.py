@@ -13,7 +13,7 @@ from torch import Tensor
 from tightrope import progress
 from tightrope.boundary import crossing, race
 from tightrope.boundary.rivals import reach, seeming_distances
-from tightrope.boundary.stepping import Search, nearest_steps
+from tightrope.boundary.stepping import Search, coordinates, nearest_steps
 from tightrope.inputs.subspaces import Subspace
 
 
@@ -82,7 +82,7 @@ class Refinement:
             gaps, grads = self.search.linearise(
                 rows[near], torch.cat([origin[near, None], rival], 1), at_x=True
             )
-            step, ok = nearest_steps(space, gaps, grads, rival.T, self.search.equal)
+            step, ok = nearest_steps(space, gaps, coordinates(space, grads), rival.T, self.search.equal)
             step = self.search.scale * step[0]
             with torch.no_grad():
                 there = self.search.net(x[near] + step)

@@ -13,6 +13,7 @@ from tightrope import progress
 from tightrope.boundary import crossing
 from tightrope.boundary.crossing import Model
 from tightrope.boundary.rivals import nearest, slack
+from tightrope.boundary.stem import composed
 from tightrope.inputs.subspaces import Subspace
 
 FLOOR = 1e-4  # DeepFool's shortest step: below it float32 stalls on the boundary
@@ -57,6 +58,7 @@ class Search:
         self.lost = torch.zeros_like(self.found)
         self.lead_here = crossing.lead(logits, self.origin)
         self.lead_there = x.new_zeros(rows)
+        self.stem = composed(net, x, self.ranked, spaces, chunk, self.equal)
 
     def run(self) -> None:
         self._first_steps()
@@ -66,13 +68,12 @@ class Search:
     def _first_steps(self) -> None:
         for samples in torch.arange(len(self.x), device=self.x.device).split(self.chunk):
             gaps, grads = self.linearise(samples)
-            for j in range(len(self.spaces)):
-                self._move(samples + j * len(self.x), [j], [len(samples)], gaps, grads)
+            for j, space in enumerate(self.spaces):
+                slopes = coordinates(space, grads)
+                self._move(samples + j * len(self.x), [j], [len(samples)], gaps, [slopes])
                 if self.starts[j] > 1:
                     classes = self.ranked[samples, 1:].T
-                    steps, ok = nearest_steps(
-                        self.spaces[j], gaps, grads, classes, self.equal, self.starts[j] - 1
-                    )
+                    steps, ok = nearest_steps(space, gaps, slopes, classes, self.equal, self.starts[j] - 1)
                     usable = steps * ok.reshape(*ok.shape, *[1] * (self.x.ndim - 1))
                     self.linear[j][samples] = usable.transpose(0, 1)
         for rows in torch.arange(len(self.r), device=self.x.device).split(self.chunk):
@@ -88,7 +89,8 @@ class Search:
             room = self.chunk - len(pool)
             pool, waiting = pool + waiting[:room], waiting[room:]
             rows = torch.tensor(pool, device=self.x.device)
-            self._move(rows, *self.slices(pool), *self.linearise(rows))
+            spaces, sizes = self.slices(pool)
+            self._move(rows, spaces, sizes, *self._inside(rows, spaces, sizes))
             self._look(rows)
             pool = list(compress(pool, self._active(rows).tolist()))
             progress.report(f"margins: {len(every) - len(pool) - len(waiting):,} of {len(every):,} rows")
@@ -116,12 +118,24 @@ class Search:
             grads = [torch.autograd.grad(g.sum(), at, retain_graph=k < last)[0] for k, g in enumerate(gaps)]
         return gaps.detach(), torch.stack(grads)
 
-    def _move(self, rows: Tensor, spaces: list[int], sizes: list[int], gaps: Tensor, grads: Tensor) -> None:
+    def _inside(self, rows: Tensor, spaces: list[int], sizes: list[int]) -> tuple[Tensor, list[Tensor]]:
+        """f_k - f_0 (K-1, R) at x + r and its gradients' coordinates, (K-1, r, d) a subspace."""
+        if self.stem is None:
+            gaps, grads = self.linearise(rows)
+            parts = zip(spaces, grads.split(sizes, 1), strict=True)
+            return gaps, [coordinates(self.spaces[j], part) for j, part in parts]
+        sample = rows % len(self.x)
+        parts = zip(spaces, self.r[rows].split(sizes), strict=True)
+        parts = [(j, self.spaces[j].coordinates(part)) for j, part in parts]
+        return self.stem.linearise(self.x[sample], sample, self.ranked[sample], parts)
+
+    def _move(
+        self, rows: Tensor, spaces: list[int], sizes: list[int], gaps: Tensor, slopes: list[Tensor]
+    ) -> None:
         """One step of every row that is still open, each inside its own subspace."""
-        parts = zip(rows.split(sizes), spaces, gaps.split(sizes, 1), grads.split(sizes, 1), strict=True)
-        for mine, j, gap, grad in parts:
+        for mine, j, gap, slope in zip(rows.split(sizes), spaces, gaps.split(sizes, 1), slopes, strict=True):
             classes = self.ranked[mine % len(self.x), 1:].T
-            step, ok = (part[0] for part in nearest_steps(self.spaces[j], gap, grad, classes, self.equal))
+            step, ok = (part[0] for part in nearest_steps(self.spaces[j], gap, slope, classes, self.equal))
             go = self._active(mine) & ok
             self.r[mine] += step * go.reshape(-1, *[1] * (step.ndim - 1))
             self.lost[mine] |= ~ok
@@ -149,18 +163,23 @@ class Search:
         return list(sizes), list(sizes.values())
 
 
+def coordinates(space: Subspace, grads: Tensor) -> Tensor:
+    """The coordinates (K, R, d) of grads (K, R, *shape)."""
+    return space.coordinates(grads.flatten(0, 1)).unflatten(0, grads.shape[:2])
+
+
 def nearest_steps(
-    space: Subspace, gaps: Tensor, grads: Tensor, classes: Tensor, equal: float, count: int = 1
+    space: Subspace, gaps: Tensor, slopes: Tensor, classes: Tensor, equal: float, count: int = 1
 ) -> tuple[Tensor, Tensor]:
     """DeepFool's steps inside one subspace: towards the `count` rivals whose linearised boundaries are nearest, the
-    nearest first. (count, R, *shape) and (count, R): False without a usable gradient, and then the step is zero."""
-    c = space.coordinates(grads.flatten(0, 1)).reshape(*grads.shape[:2], -1)
-    length = c.norm(dim=2)
+    nearest first, from gaps (K-1, R) and the coordinates of their gradients (K-1, R, d). (count, R, *shape) and
+    (count, R): False without a usable gradient, and then the step is zero."""
+    length = slopes.norm(dim=2)
     distances = torch.where(length > 0, gaps.abs() / length, math.inf)
     k = nearest(distances, classes, count, equal)
     distance, pick = distances.gather(0, k), torch.arange(k.shape[1], device=k.device)
     ok = distance.isfinite()
     size = torch.where(ok, distance.clamp_min(FLOOR) / length.gather(0, k), 0)
     ok &= size.isfinite()
-    steps = space.lift((c[k, pick] * torch.where(ok, size, 0)[..., None]).flatten(0, 1))
+    steps = space.lift((slopes[k, pick] * torch.where(ok, size, 0)[..., None]).flatten(0, 1))
     return steps.unflatten(0, k.shape), ok

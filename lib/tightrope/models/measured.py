@@ -19,31 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from tightrope.models import outputs
-from tightrope.models.loans import Loan, borrowed
-from tightrope.models.trial import Trial, faster, put
+from tightrope.models.loans import Loan
+from tightrope.models.trial import Trial
 
 Model = Callable[[Tensor], object]
 Net = Callable[[Tensor], Tensor]
 
 # One network at a time is tried: the order of its weights changes on the way.
 _trying = threading.RLock()
-
-
-@contextmanager
-def frozen(model: Model) -> Iterator[Model]:
-    """`model` in eval mode, no gradients to its weights; as it was when the block ends.
-
-    On a CPU float32 convolutions also get their weights in channels_last order, in which a LeNet's backward pass
-    to the input takes less than half the time; in float64 it would take more. A callable that is no `nn.Module` is
-    given back as it is.
-    """
-    if not isinstance(model, nn.Module):
-        yield model
-        return
-    with borrowed(model) as loan:
-        _freeze(loan, model)
-        put(list(faster(model)))
-        yield model
 
 
 @contextmanager
@@ -96,7 +79,7 @@ def measured(
             trial = Trial(model, x, of, chunk, loan, known)
             trial.run()
         draws.note()
-        yield trial.net, x
+        yield trial, x
 
 
 def check_input(model: Model, x: Tensor, of: str = "gradients") -> None:

@@ -34,10 +34,21 @@ class Trial:
         self.model, self.x, self.of, self.chunk, self.loan, self.known = model, x, of, chunk, loan, known
         self.size: int | None = None  # the one batch size it takes
         self.dtype = None if of == "labels" else x.dtype
-        self.modules: dict[int, nn.Module] = {}  # that run
+        self.modules: dict[int, nn.Module] = {}  # that run, in the order in which they begin to
+        self.ordered = True
         self.bytes = torch.zeros((), dtype=torch.bool, device=x.device)  # where images in [0, 1] are expected
 
-    def net(self, z: Tensor) -> Tensor:
+    @property
+    def first(self) -> nn.Module | None:
+        """The convolution or linear layer that runs before all others, where that is known and nothing watches it."""
+        affine = (m for m in self.modules.values() if type(m) in (nn.Conv2d, nn.Linear))
+        first = next(affine, None) if self.ordered and self.size is None else None
+        hooked = first is not None and any(
+            hooks for name, hooks in vars(first).items() if name.endswith("_hooks")
+        )
+        return None if hooked else first
+
+    def __call__(self, z: Tensor) -> Tensor:
         """Logits of any number of rows, from copies of them."""
         if self.size is None:
             return outputs.logits(self.model(z.clone())).to(self.dtype)
@@ -71,6 +82,7 @@ class Trial:
         ):
             # What torch.compile traces with a hook in its way stays slow; it hides no more than a closure does.
             self.modules = {id(module): module for module in self.known}
+            self.ordered = False
             yield
             return
         mine = threading.get_ident()
@@ -221,7 +233,7 @@ class Trial:
 
     def _stays_probabilities(self) -> bool:
         """Any scores may happen to sum to one; those that do far away too, and are never negative, are shares."""
-        far = torch.cat([self.net(30 * self.rows), self.net(-30 * self.rows)])
+        far = torch.cat([self(30 * self.rows), self(-30 * self.rows)])
         shares = (far >= 0).all() & ((far.sum(1) - 1).abs() < 1e-5).all()
         return bool(shares & (far != far[0]).any())  # a constant answer is no sign of a softmax
 

@@ -26,6 +26,7 @@ from tightrope import (
     attacks,
     data,
     gaussian_process,
+    line_scan,
     log_descent,
     low_rank,
     margins,
@@ -113,6 +114,24 @@ GOOD: dict[Callable, dict] = {
     low_rank.max_margin: {"x": UP, "y": DOWN},
     low_rank.radii: {"x": UP, "y": DOWN},
     low_rank.theorem1: {"plane": PLANE, "gamma": 1.0, "deltas": DELTAS},
+    line_scan.changes: {
+        "model": NET,
+        "x": X,
+        "directions": draw(5),
+        "reach": (0, 1),
+        "step": 0.1,
+        "chunk": 3,
+    },
+    line_scan.nearest: {
+        "model": NET,
+        "x": X,
+        "directions": draw(6, 5),
+        "reach": 1.0,
+        "step": 0.1,
+        "chunk": 3,
+    },
+    margins.along: {"model": NET, "x": X, "direction": draw(5), "reach": 1.0, "step": 0.1, "keep": True}
+    | {"chunk": 3},
     margins.cost: {"model": NET, "x": X, "subspaces": [SPACE], "seconds": 0.01},
     margins.deepfool: {"model": NET, "x": X, "subspaces": [SPACE], "overshoot": 0.02, "max_steps": 3}
     | {"rivals": 2, "refine": True, "tight": 1, "starts": 1, "wider": 2, "keep": False, "chunk": 3},
@@ -179,6 +198,8 @@ GOOD: dict[Callable, dict] = {
     synthetic.rotation: {"dim": 3, "seed": 0},
     synthetic.t1: {"n": 3, "half_gap": 1.0, "noise": 0.5, "dim": 3, "seed": 0, "rotation_seed": 1}
     | {"device": "cpu"},
+    synthetic.t2: {"n": 3, "half_gap": 1.0, "rho": 2.0, "slabs": 2, "noise": 0.5, "dim": 3, "seed": 0}
+    | {"rotation_seed": 1, "device": "cpu"},
     training.accuracy: {"net": NET, "x": X, "y": Y, "batch": 4},
     training.augmented: {"x": IMAGES, "y": Y, "copies": 3, "shift": 1, "seed": 0},
     training.fit: {"net": nets.mlp(5, (4,)), "x": X, "y": Y, "recipe": training.Recipe(epochs=1), "seed": 0}

@@ -3,6 +3,7 @@
 from . import progress as progress
 from . import seeds as seeds
 from .boundary import attacks as attacks
+from .boundary import line_scan as line_scan
 from .boundary import margins as margins
 from .features import low_rank as low_rank
 from .inputs import data as data

@@ -44,3 +44,28 @@ def test_a_test_set_shares_the_rotation_and_not_the_points():
 def test_sizes_that_mean_nothing_are_refused(bad):
     with pytest.raises(ValueError, match=r"must be a (whole|finite) number"):
         synthetic.t1(**bad)
+
+
+def test_t2_is_its_definition():
+    d = synthetic.t2(6_000, half_gap=0.3, rho=8.0, slabs=2, noise=0.5, dim=6, seed=1)
+    z = d.x.double() @ d.u.double().T
+    sign = 2 * d.y - 1
+    torch.testing.assert_close(z[:, 0], 0.3 * sign.double(), atol=1e-4, rtol=0)
+    k = z[:, 1] / 8 - (1 - d.y) / 2
+    torch.testing.assert_close(k, k.round(), atol=1e-4, rtol=0)
+    for y in (0, 1):
+        values, counts = k[d.y == y].round().unique(return_counts=True)
+        assert values.tolist() == [-2, -1, 0, 1]
+        assert counts.min() > 0.8 * counts.max()
+    assert z[:, 2:].std(0).sub(0.5).abs().max() < 0.03
+    assert torch.equal(d.u, synthetic.t1(5, dim=6, seed=1).u)
+
+
+def test_t2_classes_alternate_at_half_of_rho():
+    d = synthetic.t2(500, half_gap=1.0, dim=5, seed=0)
+    at = (d.x.double() @ d.u[1].double()).mul(0.1).round()
+    order = at.unique()
+    assert (order.diff() == 1).all()
+    label = torch.stack([d.y[at == v].double().mean() for v in order])
+    assert set(label.tolist()) == {0.0, 1.0}
+    assert (label.diff().abs() == 1).all()

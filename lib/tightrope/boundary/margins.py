@@ -22,13 +22,14 @@ import torch
 from torch import Tensor
 
 from tightrope import refusals
+from tightrope.boundary import line_scan
 from tightrope.boundary.chunks import chunk_of
 from tightrope.boundary.refining import Refinement, length_of
 from tightrope.boundary.stepping import Search
 from tightrope.inputs.subspaces import Subspace, full
 from tightrope.models.measured import check_input, measured
 
-__all__ = ["Margins", "cost", "deepfool"]
+__all__ = ["Margins", "along", "cost", "deepfool"]
 
 Model = Callable[[Tensor], Tensor]
 
@@ -185,6 +186,43 @@ def deepfool(
     }
     joined = (None if column[0] is None else torch.cat(column) for column in columns.values())
     return Margins(**dict(zip(columns, joined, strict=True)), names=tuple(space.name for space in spaces))
+
+
+def along(
+    model: Model,
+    x: Tensor,
+    direction: Tensor,
+    *,
+    reach: float,
+    step: float,
+    keep: bool = False,
+    chunk: int | None = None,
+) -> Margins:
+    """Margins of x (N, *shape) along one direction d, (*shape) or one a sample (N, *shape), both ways; J = 1.
+
+    The labels at x + t·d/‖d‖ are looked at from x on, at points at most `step` apart up to |t| = `reach`, and the first
+    change on either side is found between two of them (`line_scan`): the exact margin in span{d}, but for regions
+    narrower than `step`, which a scan may miss and DeepFool jumps. A sample with no change within `reach` is censored.
+    `raw` is `norm`; `steps` counts the points looked at.
+    """
+    refusals.truth(keep=keep)
+    refusals.function(model=model)
+    check_input(model, x, "logits")
+    shape = tuple(x.shape)[isinstance(direction, Tensor) and direction.ndim < x.ndim :]
+    refusals.tensor(shape, finite=True, like=x, direction=direction)
+    largest = direction.detach().flatten(-x.ndim + 1).abs().amax(-1)
+    if not largest.all():
+        raise ValueError("direction must not be zero: there is no line along it.")
+    wide = [-1, *[1] * (x.ndim - 1)]
+    direction = (direction.detach() / largest.reshape(wide)).expand_as(x)  # a square of it may overflow
+    direction = direction / length_of(direction).reshape(wide)
+    scan = line_scan.nearest(model, x, direction, reach=reach, step=step, chunk=chunk)
+    norm, found, none = scan.t.abs(), scan.mask, torch.zeros_like(scan.after)
+    label = torch.where(found, scan.after, scan.start[:, None])
+    t = torch.where(found, scan.t, 0).reshape(-1, 1, *wide[1:])
+    delta = t * direction[:, None] if keep else None
+    steps, start = scan.probes[:, None], torch.where(found, none, -1)
+    return Margins(norm, norm, found, label, steps, scan.start, delta, ("line",), none, start)
 
 
 def cost(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tightrope import refusals, seeds
 
-__all__ = ["Synthetic", "rotation", "t1"]
+__all__ = ["Synthetic", "rotation", "t1", "t2"]
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,42 @@ def t1(
 
     Samples with the same `rotation_seed` (default: `seed`) share U: that is how a test set is drawn.
     """
-    refusals.whole(1, n=n)
-    refusals.whole(2, dim=dim)
-    refusals.number(least=0, half_gap=half_gap, noise=noise)
-    refusals.device(device=device)
-    u = rotation(dim, seed if rotation_seed is None else rotation_seed)
+    _check(n, 2, half_gap, noise, dim)
     generator = seeds.generator(seed, "points")
-    y = torch.randint(0, 2, (n,), generator=generator)
-    z = noise * torch.randn(n, dim, generator=generator)
+    y, z = _noise(n, noise, dim, generator)
     z[:, 0] = half_gap * (2 * y - 1)
-    return Synthetic((z @ u).to(device), y.to(device), u.to(device))
+    return _turned(z, y, seed if rotation_seed is None else rotation_seed, device)
+
+
+def t2(
+    n: int,
+    *,
+    half_gap: float,
+    rho: float = 20.0,
+    slabs: int = 3,
+    noise: float = 1.0,
+    dim: int = 100,
+    seed: int = 0,
+    rotation_seed: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Synthetic:
+    """T₂(ρ, ε, σ, K) of *Hold me tight*, section 4.1: one feature along u₁, alternating ones along u₂.
+
+    Each point is ±`half_gap` along u₁ by its class; along u₂ it is at ρk (the source's class +1, here 1) or at
+    ρ(k + ½) (class 0), k drawn uniformly from the 2K whole numbers -K ... K-1, K = `slabs`; the rest is N(0, `noise`²),
+    and all is rotated by a random U in SO(D). Neighbours of opposite classes lie ρ/2 apart along u₂, so that the margin
+    of the ideal boundary is ρ/4 there, and `half_gap` along u₁. The source's text puts points at ±ε along u₁, which is
+    `half_gap`=ε; if its figure counts as its table 1 does, it is `half_gap`=ε/2.
+    """
+    _check(n, 3, half_gap, noise, dim)
+    refusals.number(least=0, rho=rho)
+    refusals.whole(1, slabs=slabs)
+    generator = seeds.generator(seed, "points")
+    y, z = _noise(n, noise, dim, generator)
+    k = torch.randint(-slabs, slabs, (n,), generator=generator)
+    z[:, 0] = half_gap * (2 * y - 1)
+    z[:, 1] = rho * (k + (1 - y) / 2)
+    return _turned(z, y, seed if rotation_seed is None else rotation_seed, device)
 
 
 def rotation(dim: int, seed: int) -> Tensor:
@@ -63,3 +89,21 @@ def rotation(dim: int, seed: int) -> Tensor:
     q = q * r.diagonal().sign()
     q[0] *= torch.linalg.det(q).sign()
     return q.float()
+
+
+def _check(n: int, least: int, half_gap: float, noise: float, dim: int) -> None:
+    refusals.whole(1, n=n)
+    refusals.whole(least, dim=dim)
+    refusals.number(least=0, half_gap=half_gap, noise=noise)
+
+
+def _noise(n: int, noise: float, dim: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Labels (n,) and coordinates (n, dim), noise in all of them."""
+    y = torch.randint(0, 2, (n,), generator=generator)
+    return y, noise * torch.randn(n, dim, generator=generator)
+
+
+def _turned(z: Tensor, y: Tensor, rotation_seed: int, device: torch.device | str) -> Synthetic:
+    refusals.device(device=device)
+    u = rotation(z.shape[1], rotation_seed)
+    return Synthetic((z @ u).to(device), y.to(device), u.to(device))

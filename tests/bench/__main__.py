@@ -18,6 +18,7 @@ BENCHES = {
     for bench in (
         margins.subspace_margins,
         margins.full_space_margins,
+        margins.checks,
         tight.tight_margins,
         tight.tight_windows,
         frequency.imagenet_windows,

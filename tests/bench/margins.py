@@ -6,18 +6,21 @@ import importlib
 import math
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
+from statistics import median
 from types import ModuleType
+from unittest.mock import patch
 
 import torch
 from tests.bench.harness import Report, take_turns
 from tests.oracles.margins import subspace_deepfool
 from torch import Tensor, nn
 
-from tightrope import data, margins, nets, spectra, training
+from tightrope import attacks, data, margins, nets, spectra, training
 from tightrope.book import networks
+from tightrope.boundary import search
 from tightrope.inputs._torchvision import torchvision
 from tightrope.models import measured
 
@@ -189,6 +192,34 @@ def full_space_margins() -> Report:
         ("its median, against DDN's without a box, within 3 %", medians[tight], "≤", 1.03 * medians[unboxed]),
         ("its CPU seconds, against that one's", seconds[tight], "≤", seconds[unboxed]),
     ]
+    return report
+
+
+def checks() -> Report:
+    """What it costs that a network is looked at before it is measured, and gets copies of its inputs."""
+    net, x = lenet(), digits(256)
+    y = net(x).argmax(1)
+    ways = {
+        "`margins.deepfool`, full space": lambda k: margins.deepfool(net, x),
+        "`attacks.pgd`, 40 steps": lambda k: attacks.pgd(net, x, y, eps=1.0),
+    }
+    report = Report(
+        f"The checks, LeNet, {len(x)} digits",
+        ("method", "CPU s", "over the same without checks, median of seven"),
+    )
+    unchecked = lambda model, x, **options: nullcontext((model, x))
+    for name, call in ways.items():
+
+        def without(k: int, call: Callable[[int], object] = call) -> object:
+            with measured.measured(net, x), ExitStack() as stack:
+                for module in (margins, search):
+                    stack.enter_context(patch.object(module, "measured", unchecked))
+                return call(k)
+
+        turns = [take_turns({"with": call, "without": without}, rounds=1)[0] for _ in range(7)]
+        ratio = median(turn["with"] / turn["without"] for turn in turns)
+        report.rows.append((name, f"{median(turn['with'] for turn in turns):.2f}", f"{ratio:.3f}"))
+        report.bounds.append((f"{name}: what the checks cost", ratio, "≤", 1.05))
     return report
 
 

@@ -114,3 +114,14 @@ def test_margins_are_the_same_with_and_without(monkeypatch):
     without = margins.deepfool(net, x, WINDOWS, tight=5)
     torch.testing.assert_close(with_stem.norm, without.norm, rtol=1e-8, atol=0)
     torch.testing.assert_close(with_stem.steps, without.steps)
+
+
+def test_a_row_is_the_same_in_any_company_and_chunk():
+    net, x = nets.lenet(0).double(), images(7)
+    together = margins.deepfool(net, x, WINDOWS)
+    assert composed(net, x, WINDOWS) is not None
+    for k in (0, 4):
+        alone = margins.deepfool(net, x[k : k + 1], WINDOWS, chunk=1)
+        torch.testing.assert_close(alone.norm[0], together.norm[k], rtol=1e-6, atol=0)
+    turned = margins.deepfool(net, x.flip(0), WINDOWS[::-1], chunk=3)
+    torch.testing.assert_close(turned.norm.flip(0, 1), together.norm, rtol=1e-6, atol=0)

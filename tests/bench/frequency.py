@@ -50,7 +50,7 @@ def imagenet_windows() -> Report:
             ]
         )
 
-    with measured.measured(net, x):
+    with measured.measured(net, x), torch.enable_grad():
         took, margin = take_turns(
             {
                 "thin": lambda k: margins.deepfool(net, x, pair, rivals=RIVALS, refine=False).raw,

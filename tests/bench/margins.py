@@ -54,7 +54,7 @@ def passes(net: nn.Module):
 
 def bare(net: nn.Module, seen: list[Pass], x: Tensor) -> None:
     """The same passes through the network alone, at the same batch sizes: nothing can take less."""
-    with measured.measured(net, x):
+    with measured.measured(net, x), torch.enable_grad():
         for one in seen:
             at = x[torch.arange(one.rows) % len(x)].requires_grad_(one.graph)
             with torch.set_grad_enabled(one.graph):
@@ -87,7 +87,10 @@ def subspace_margins() -> Report:
         rows = [[subspace_deepfool(net, image[None], q)[0].norm() for q in bases] for image in parts[k]]
         return torch.tensor(rows)
 
-    with measured.measured(net, x):  # the loop gets the weights laid out as our own calls have them
+    with (
+        measured.measured(net, x),
+        torch.enable_grad(),
+    ):  # the loop gets the weights laid out as our own calls have them
         with passes(net) as ours:
             margins.deepfool(net, x, spaces, refine=False)
         with passes(net) as theirs:
@@ -124,8 +127,8 @@ def subspace_margins() -> Report:
     row("`margins.deepfool`, refined", "refined", results["refined"][0], None, len(x))
     row("`margins.deepfool`, `tight=20`", "tight", results["tight"][0], None, len(x))
     report.bounds += [
-        ("CPU time of the loop over ours, raw", seconds["loop"] / seconds["raw"], "≥", 9),
-        ("share of the network's own time in ours, raw", seconds["bare"] / seconds["raw"], "≥", 0.85),
+        ("CPU time of the loop over ours, raw", seconds["loop"] / seconds["raw"], "≥", 11),
+        ("share of the network's own time in ours, raw", seconds["bare"] / seconds["raw"], "≥", 1.0),
         (
             "share of margins that part from the loop's by more than 1e-4",
             (apart > 1e-4).float().mean().item(),
@@ -159,7 +162,7 @@ def full_space_margins() -> Report:
         "SuperDeepFool | adv-lib": lambda k: libraries["superdeepfool"].sdf(net, x, own) - x,
         "DDN, 100 steps | plain loop, no box": lambda k: unboxed_ddn(net, x, own, steps=100),
     }
-    with measured.measured(net, x):
+    with measured.measured(net, x), torch.enable_grad():
         seconds, results = take_turns(ours | others, rounds=3)
     report = Report(
         f"Full space, LeNet, {len(x)} digits",

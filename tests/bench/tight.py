@@ -86,7 +86,10 @@ def against(title: str, net: nn.Module, x: Tensor, rounds: int = 3) -> Report:
     walks["DDN, 50 steps, first radius 1"] = lambda k: unboxed_ddn(net, x, own, steps=50)
     walks["DDN, 50 steps, first radius .2"] = lambda k: unboxed_ddn(net, x, own, steps=50, radius=0.2)
     walks |= {f"{name}, adv-lib": partial(call, x=x, own=own) for name, call in unboxed(net).items()}
-    with measured.measured(net, x):  # all get the weights laid out as our own calls have them
+    with (
+        measured.measured(net, x),
+        torch.enable_grad(),
+    ):  # all get the weights laid out as our own calls have them
         seconds, results = take_turns(walks, rounds)
         longest = [margins.deepfool(net, x, **way).norm[:, 0] for way in LONG]
     lengths = {}
@@ -141,7 +144,7 @@ def tight_windows() -> Report:
     net, x = lenet(), data.load("mnist", "test")[0][-48:]
     spaces = spectra.dct_windows((1, 28, 28), size=8, step=4)
     ways = {f"`tight={tight}`": {"tight": tight} for tight in (10, 20, 30)} | {"refined": {}}
-    with measured.measured(net, x):
+    with measured.measured(net, x), torch.enable_grad():
         calls = {
             name: lambda k, way=way: margins.deepfool(net, x, spaces, **way) for name, way in ways.items()
         }

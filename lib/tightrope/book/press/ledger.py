@@ -115,6 +115,18 @@ def names(bibliography: Path) -> dict[str, str]:
     return found
 
 
+def addresses(bibliography: Path) -> dict[str, str]:
+    """Where each entry can be read, by key: its DOI, its preprint or its address; empty where none is listed."""
+    from pybtex.database import parse_file
+
+    found = {}
+    for key, entry in parse_file(str(bibliography)).entries.items():
+        doi, eprint = entry.fields.get("doi"), entry.fields.get("eprint")
+        preprint = f"https://arxiv.org/abs/{eprint}" if eprint else ""
+        found[key] = f"https://doi.org/{doi}" if doi else preprint or entry.fields.get("url", "")
+    return found
+
+
 def _counts(listed: list[tuple[str, Table, Claim]]) -> str:
     lines = []
     for group, name in GROUPS.items():

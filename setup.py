@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the claims, the slips and the stored runs go into the wheel, for chapters without a checkout."""
+"""What pyproject.toml cannot say: claims, slips and stored runs go into the wheel, for chapters without a checkout."""
 
 from pathlib import Path
 

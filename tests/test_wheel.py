@@ -42,7 +42,15 @@ def unpacked(tmp_path_factory) -> Path:
     leave = shutil.ignore_patterns("*.egg-info", "__pycache__")
     shutil.copytree(ROOT / "lib", source / "lib", ignore=leave)
     shutil.copytree(ROOT / "book" / "runs", source / "book" / "runs")
-    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "book/claims.yml", "book/slips.yml"):
+    for name in (
+        "pyproject.toml",
+        "setup.py",
+        "MANIFEST.in",
+        "README.md",
+        "LICENSE",
+        "book/claims.yml",
+        "book/slips.yml",
+    ):
         shutil.copy(ROOT / name, source / name)
     build = ["wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(at), str(source)]
     done = subprocess.run([sys.executable, "-m", "pip", *build], capture_output=True, text=True)

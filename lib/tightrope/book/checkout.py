@@ -191,7 +191,7 @@ def find_checkout(start: Path | None = None) -> Checkout:
 
 
 def shelf() -> Path:
-    """The folder of `claims.yml`, `slips.yml` and `runs/`: the checkout's `book`, and without one what came with the package."""
+    """The folder of `claims.yml`, `slips.yml` and `runs/`: the checkout's `book`, else what came with the package."""
     try:
         return find_checkout().book
     except Stop:

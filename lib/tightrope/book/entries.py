@@ -40,7 +40,9 @@ def _read(text: str, kind: type[Entry], name: str, file: str, lists: tuple[str, 
         if isinstance(entry, dict):
             which = f"{name.capitalize()} {entry['id']!r}" if entry.get("id") else which
             given = {field: entry.get(field) for field in lists}
-            entry = entry | {key: value if isinstance(value, list) else [value] for key, value in given.items()}
+            entry = entry | {
+                key: value if isinstance(value, list) else [value] for key, value in given.items()
+            }
         try:
             made = msgspec.convert(entry, kind)
         except msgspec.ValidationError as error:

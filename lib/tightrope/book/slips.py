@@ -46,6 +46,8 @@ def load(path: Path | None = None) -> list[Slip]:
     anchors: dict[str, str] = {}
     for slip in slips:
         if slip.anchor in anchors:
-            raise ValueError(f"Slip {slip.id!r}: its anchor is also that of {anchors[slip.anchor]!r}; give it another.")
+            raise ValueError(
+                f"Slip {slip.id!r}: its anchor is also that of {anchors[slip.anchor]!r}; give it another."
+            )
         anchors[slip.anchor] = slip.id
     return slips

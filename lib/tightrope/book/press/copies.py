@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from tightrope.book.press import ledger, pairs
 _DIRECTIVE = re.compile(r"(?P<fence>`{3,}|:{3,})\{(?P<name>[\w:-]+)\}[ \t]*(?P<title>.*)")
 _FENCE = re.compile(r"(`{3,}|~{3,})")
 _OPTION = re.compile(r":([\w-]+):[ \t]*(.*)")
-_ROLE = re.compile(r"\{(?P<name>[a-z][\w:]*)\}(?P<ticks>`+)(?P<text>.+?)(?P=ticks)", re.S)
+_ROLE = re.compile(r"(?<!`)\{(?P<name>[a-z][\w:]*)\}(?P<ticks>`+)(?P<text>.+?)(?P=ticks)", re.S)
 _EQUATION = re.compile(r"\n?[ \t]*\$\$[ \t]*\((?P<label>[\w-]+)\)[ \t]*$", re.M)
 _LINK = re.compile(r"\]\((?P<page>[\w-]+)(?P<anchor>#[\w-]+)?\)")
 _UNSEEN = re.compile(r"\([\w-]+\)=|%( .*)?")  # targets and comments
@@ -100,8 +100,8 @@ def copy(notebook: NotebookNode, page: str, names: Names) -> NotebookNode:
     notebook.cells = cells
     notebook.metadata = {"kernelspec": dict(pairs.KERNEL), "language_info": {"name": "python"}}
     if names.site:
-        whole = names.link("the book's page", page)
-        pairs.insert_below_title(notebook, f"*A copy to run. With margin notes, links and search: {whole}.*")
+        whole = names.link(names.titles.get(page, page), page)
+        pairs.insert_below_title(notebook, f"*A copy to run. Its page on the site: {whole}.*")
     return notebook
 
 
@@ -162,9 +162,15 @@ def _directive(name: str, title: str, body: list[str], page: str, names: Names) 
             return f"\n*Proof.* {inside}\n"
         case "admonition" | "note" | "tip" | "hint" | "important" | "warning" | "seealso":
             said = f"**{title or kind.capitalize()}**\n\n{inside}"
-            return f"\n{said}\n" if "$$" in inside else "\n" + textwrap.indent(said, "> ", lambda _: True) + "\n"
+            quoted = "\n".join(f"> {line}".rstrip() for line in said.split("\n"))
+            return f"\n{said if _broken_maths(inside) else quoted}\n"
     said = number or kind.replace("-", " ").capitalize()
     return f"\n**{said}{f' ({title})' if title else ''}.**\n\n{inside}\n"
+
+
+def _broken_maths(text: str) -> bool:
+    """Whether a formula runs over a line's end: in a quotation Jupyter would take the next line's mark for a part."""
+    return any(line.count("$") % 2 or "$$" in line for line in text.split("\n"))
 
 
 def _folded(title: str, inside: str) -> str:
@@ -176,7 +182,10 @@ def _prose(text: str, page: str, names: Names) -> str:
     text = _ROLE.sub(lambda m: _role(m["name"], m["text"], page, names), text)
     known = lambda m: m["page"] in names.titles
     return _LINK.sub(
-        lambda m: f"]({names.site}book/{m['page']}.html{m['anchor'] or ''})" if known(m) and names.site else m[0], text
+        lambda m: (
+            f"]({names.site}book/{m['page']}.html{m['anchor'] or ''})" if known(m) and names.site else m[0]
+        ),
+        text,
     )
 
 

@@ -24,14 +24,15 @@ def page(slips: Sequence[Slip], tables: Mapping[str, Table], sources: Mapping[st
 
 
 def _entry(slip: Slip, table: Table | None) -> list[str]:
-    runs = {"stored run": table and table.stored, "this run": table and table.run}
+    stale = " (stale)" if table and table.stale else ""
+    runs = {f"stored run{stale}": table and table.stored, "this run": table and table.run}
     shown = [f"{name} {said}" for name, record in runs.items() if (said := measured(slip, record))]
     return [
         f"### {slip.where[:1].upper()}{slip.where[1:]}",
         f"**Printed.** {slip.printed}",
         f"**Mended.** {slip.mended}",
         f"**Smallest counterexample.** {slip.counterexample}",
-        f"**Measured.** {'; '.join(shown) or 'not run yet'}. {{ref}}`The cell that shows it <{slip.anchor}>`.",
+        f"**Measured:** {'; '.join(shown) or 'not run yet'}. {{ref}}`The cell that shows it <{slip.anchor}>`.",
     ]
 
 

@@ -47,8 +47,7 @@ def page(tables: Mapping[str, Table], titles: Mapping[str, str], sources: Mappin
     parts = [
         f"{len(listed)} claims. Files of all of them: [CSV](_static/ledger.csv), [JSON](_static/ledger.json).",
         _raw(_counts(listed)),
-        "Show only:",
-        _raw(f'<form class="tightrope-filter">{filters}</form><script>{FILTER}</script>'),
+        _raw(f'<form class="tightrope-filter">Show only: {filters}</form><script>{FILTER}</script>'),
         "## Measured over published",
         "A filled mark is the stored run, a hollow one this run, each with its interval; the band is what counts as "
         f"reproduced. The axis is logarithmic and ends at a factor of {number(bars.EDGE, None)}.",

@@ -258,7 +258,8 @@ def toolchain() -> list[str]:
         "myst-nb",
     )
     local = [
-        Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in ("aria", "copies", "folding", "numbering", "offline", "reference")
+        Path(__file__).with_name(f"{name}.py").read_text("utf-8")
+        for name in ("aria", "copies", "folding", "numbering", "offline", "reference")
     ]
     return [*(f"{name} {keys.installed(name)}" for name in packages), *local]
 

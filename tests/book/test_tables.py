@@ -43,7 +43,7 @@ def test_html_escapes_and_marks_one_column():
 def test_a_caption_and_heads_may_hold_formulas():
     table = Table(["a < $b<c$", "d"], [["$x$", 1.0]], caption="Of $y$ & more.")
     html = table._repr_html_()
-    formula = '<span class="math notranslate nohighlight">\\({}\\)</span>'
+    formula = '<span class="math notranslate nohighlight" role="math" aria-label="{0}">\\({0}\\)</span>'
     assert f"<caption>Of {formula.format('y')} &amp; more.</caption><thead>" in html
     assert f'<th scope="col">a &lt; {formula.format("b&lt;c")}</th>' in html
     assert f"<td>{formula.format('x')}</td>" in html

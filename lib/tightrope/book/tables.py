@@ -32,10 +32,10 @@ def html(
 def inline(text: str) -> str:
     """Text as HTML, with `$...$` set as a formula, on a page and in a notebook.
 
-    >>> inline("a < $b<c$")
-    'a &lt; <span class="math notranslate nohighlight">\\\\(b&lt;c\\\\)</span>'
+    >>> inline("a < $b$")
+    'a &lt; <span class="math notranslate nohighlight" role="math" aria-label="b">\\\\(b\\\\)</span>'
     """
-    formula = r'<span class="math notranslate nohighlight">\\(\1\\)</span>'
+    formula = r'<span class="math notranslate nohighlight" role="math" aria-label="\1">\\(\1\\)</span>'
     return re.sub(r"\$([^$]+)\$", formula, escape(text))
 
 

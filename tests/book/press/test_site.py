@@ -209,7 +209,7 @@ def test_slips_are_shown_with_their_numbers_and_a_wrong_file_costs_one_sentence(
     assert 'href="01-first.html#here"' in page
     assert '<details class="tightrope-folded">' in small_book.page(checkout, "01-first")
     assert len(small_book.ran(checkout, "first")) == 1
-    slips.write_text(SLIPS.replace("mended: It is 2.\n", ""))
+    slips.write_text(SLIPS.replace("  mended: It is 2.\n", ""))
     done = small_book.command(checkout, "book")
     assert done.returncode == 2
     assert done.stderr.startswith("Slip 'slip.a': ")

@@ -212,12 +212,13 @@ SCROLLS = """[...document.querySelectorAll('table:is(.tightrope-claims, .tightro
   .filter(e => e.parentElement.scrollWidth > e.parentElement.clientWidth + 1).length"""
 
 
-@pytest.mark.parametrize("width", [320, 390, 577, 700, 768, 1000, 1200, 1440])
-def test_tables_of_claims_fit_at_any_width(site, browser, width):
+def test_tables_of_claims_fit_at_any_width(site, browser):
     for name in CHECKOUT.pages():
-        page = browser.new_page(viewport={"width": width, "height": 800}, offline=True)
+        page = browser.new_page(offline=True)
         page.goto((site / f"{name}.html").as_uri())
-        assert page.evaluate(SCROLLS) == 0, name
+        for width in (320, 390, 577, 641, 700, 768, 1000, 1200, 1440):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate(SCROLLS) == 0, (name, width)
         page.close()
 
 

@@ -3,8 +3,8 @@
 A line is bookkeeping where its statement only records, formats or names units: a call of one of the words below
 (without the lines on which the recorded value is computed), titles and units in literals, rows of a table that hold
 names, functions that return formatted text, and loops and branches around nothing else. A sentence for the page counts
-where its call begins; its further lines are prose, which is no code, unless they are f-strings with code in them. So does
-a caption of a table.
+where its call begins; its further lines are prose, which is no code, unless they are f-strings with code in them. A
+table's caption is a sentence, too.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def prose(source: str) -> set[int]:
         if isinstance(call, ast.Call):
             said = call.args if _called(call) == "text" else []
             said = said + [given.value for given in call.keywords if given.arg == "caption"]
-            found |= {i for text in said if isinstance(text, ast.Constant) for i in _lines(text) - {call.lineno}}
+            found |= {
+                i for text in said if isinstance(text, ast.Constant) for i in _lines(text) - {call.lineno}
+            }
     return found
 
 

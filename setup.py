@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the claims and the stored runs go into the wheel, for chapters without a checkout."""
+"""What pyproject.toml cannot say: claims, slips and stored runs go into the wheel, for chapters without a checkout."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ class WithTheBook(build_py):
         if self.editable_mode:  # there the checkout itself is at hand
             return
         book = Path("book")
-        for path in (book / "claims.yml", *sorted((book / "runs").iterdir())):
+        for path in (book / "claims.yml", book / "slips.yml", *sorted((book / "runs").iterdir())):
             target = Path(self.build_lib, "tightrope", "book", "shelf", path.relative_to(book))
             self.mkpath(str(target.parent))
             self.copy_file(str(path), str(target))

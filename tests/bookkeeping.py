@@ -3,7 +3,8 @@
 A line is bookkeeping where its statement only records, formats or names units: a call of one of the words below
 (without the lines on which the recorded value is computed), titles and units in literals, rows of a table that hold
 names, functions that return formatted text, and loops and branches around nothing else. A sentence for the page counts
-where its call begins; its further lines are prose, which is no code, unless they are f-strings with code in them.
+where its call begins; its further lines are prose, which is no code, unless they are f-strings with code in them. A
+table's caption is a sentence, too.
 """
 
 from __future__ import annotations
@@ -77,13 +78,16 @@ def bookkeeping(source: str) -> set[int]:
 
 
 def prose(source: str) -> set[int]:
-    """The lines of sentences after the one on which their call begins."""
-    calls = [
-        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and _called(node) == "text"
-    ]
-    return set().union(
-        *(_lines(arg) - {call.lineno} for call in calls for arg in call.args if isinstance(arg, ast.Constant))
-    )
+    """The lines of sentences, a table's caption among them, after the one on which their call begins."""
+    found = set()
+    for call in ast.walk(ast.parse(source)):
+        if isinstance(call, ast.Call):
+            said = call.args if _called(call) == "text" else []
+            said = said + [given.value for given in call.keywords if given.arg == "caption"]
+            found |= {
+                i for text in said if isinstance(text, ast.Constant) for i in _lines(text) - {call.lineno}
+            }
+    return found
 
 
 def typed_formats(source: str) -> Iterator[str]:

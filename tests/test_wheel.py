@@ -26,9 +26,9 @@ x, y = data.load('mnist', 'test', n=3)
 assert margins.deepfool(nets.lenet(), x).found.all()
 """
 SHELF = """
-from tightrope.book import claims, records
+from tightrope.book import claims, records, slips
 listed = claims.load()
-assert 'unpacked' in claims.__file__ and listed
+assert 'unpacked' in claims.__file__ and listed and slips.load()
 assert {c.chapter for c in listed if records.stored(c.chapter)}, "no stored run came along"
 print(claims.table(records.stored(listed[0].chapter).record))
 """
@@ -42,7 +42,15 @@ def unpacked(tmp_path_factory) -> Path:
     leave = shutil.ignore_patterns("*.egg-info", "__pycache__")
     shutil.copytree(ROOT / "lib", source / "lib", ignore=leave)
     shutil.copytree(ROOT / "book" / "runs", source / "book" / "runs")
-    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "book/claims.yml"):
+    for name in (
+        "pyproject.toml",
+        "setup.py",
+        "MANIFEST.in",
+        "README.md",
+        "LICENSE",
+        "book/claims.yml",
+        "book/slips.yml",
+    ):
         shutil.copy(ROOT / name, source / name)
     build = ["wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(at), str(source)]
     done = subprocess.run([sys.executable, "-m", "pip", *build], capture_output=True, text=True)

@@ -10,3 +10,16 @@ addEventListener("load", async () => {
   reach();
   addEventListener("resize", reach);
 });
+
+// On paper nothing can be unfolded: what is folded stands open, but for code; and paper is white.
+let before = null;
+addEventListener("beforeprint", () => {
+  const folded = [...document.querySelectorAll(".bd-article details:not([open], .above-input)")];
+  before = { folded, theme: document.documentElement.dataset.theme };
+  for (const part of folded) part.open = true;
+  document.documentElement.dataset.theme = "light";
+});
+addEventListener("afterprint", () => {
+  for (const part of before.folded) part.open = false;
+  document.documentElement.dataset.theme = before.theme;
+});

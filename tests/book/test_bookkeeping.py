@@ -35,6 +35,10 @@ def test_what_counts():
     assert lines('size = {"a": 1}\nm = margins.deepfool(net, x)') == []
 
 
+def test_a_caption_is_a_sentence():
+    assert bookkeeping.prose('Table(head, rows,\n  caption="One.")\nTable(head, rows, caption="One.")') == {2}
+
+
 def test_words_in_a_picture_are_no_sentence_of_the_page():
     for axes in ("ax", "axes[0]", "figure.axes[0]", "plt.gca()"):
         assert lines(f'{axes}.text(0.5, 0.5, "none")') == []

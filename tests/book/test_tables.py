@@ -40,6 +40,17 @@ def test_html_escapes_and_marks_one_column():
     assert "<strong>2.50</strong>" in html
 
 
+def test_a_caption_and_heads_may_hold_formulas():
+    table = Table(["a < $b<c$", "d"], [["$x$", 1.0]], caption="Of $y$ & more.")
+    html = table._repr_html_()
+    formula = '<span class="math notranslate nohighlight" role="math" aria-label="{0}">\\({0}\\)</span>'
+    assert f"<caption>Of {formula.format('y')} &amp; more.</caption><thead>" in html
+    assert f'<th scope="col">a &lt; {formula.format("b&lt;c")}</th>' in html
+    assert f"<td>{formula.format('x')}</td>" in html
+    assert repr(table).startswith("Of $y$ & more.\na < $b<c$")
+    assert "<caption>" not in Table(["a"], [["b"]])._repr_html_()
+
+
 def test_text_is_aligned_and_rows_must_fit():
     assert repr(Table(["a", "b"], [["x", 1], ["long", 22]])) == "a     b\nx     1\nlong  22"
     with pytest.raises(ValueError, match="2 cells"):

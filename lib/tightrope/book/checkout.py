@@ -2,7 +2,7 @@
 
 book/NN-name.md, .ipynb            the pair in git
 book/runs/NN-name.json, .npz       the stored (paper-scale) run in git
-                                   both, and claims.yml, also go into the wheel, see `shelf`
+                                   both, claims.yml and slips.yml also go into the wheel, see `shelf`
 build/executed/<profile>/          notebooks with outputs; NN-name.partial.ipynb while one runs
 build/records/<profile>/           the numbers of those runs, same rule
 build/src, build/work, build/_build/html   staged sources, the site being built, the site
@@ -191,7 +191,7 @@ def find_checkout(start: Path | None = None) -> Checkout:
 
 
 def shelf() -> Path:
-    """The folder of `claims.yml` and `runs/`: the checkout's `book`, and without one what came with the package."""
+    """The folder of `claims.yml`, `slips.yml` and `runs/`: the checkout's `book`, else what came with the package."""
     try:
         return find_checkout().book
     except Stop:

@@ -197,6 +197,7 @@ class Run:
         columns: str | None = None,
         head: str = "",
         mark: str | None = None,
+        caption: str = "",
         **axes: Mapping[str, str] | Iterable[object],
     ) -> tables.Table:
         """Record a number for every place of a grid, and show the grid.
@@ -213,8 +214,9 @@ class Run:
         holds a dash), a single infinity where nothing was met (not recorded either).
 
         columns: the axis that runs across, the others run down. Without it there is one column, "measured". head:
-        the title of the first column. mark: the column in bold, as the axis has it. published: True adds a column
-        with what the claims say was printed for an id of the row; a text such as "table1.{space}.{q}" says which id.
+        the title of the first column. mark: the column in bold, as the axis has it. caption: see
+        `tables.Table`. published: True adds a column with what the claims say was printed for an id of the row; a
+        text such as "table1.{space}.{q}" says which id.
         """
         grid = {
             axis: dict(at) if isinstance(at, Mapping) else {a: str(a) for a in at}
@@ -239,7 +241,7 @@ class Run:
             rows.append([", ".join(grid[axis][at] for axis, at in place.items()), *cells])
         heads = [head, *(["published"] if published else []), *across.values()]
         marked = list(across).index(mark) + len(heads) - len(across) if mark in across and columns else None
-        return tables.Table(heads, rows, marked)
+        return tables.Table(heads, rows, marked, caption)
 
     def _printed(self, name: str) -> float | tuple[float, ...] | None:
         with suppress(ValueError, FileNotFoundError, layout.Stop):

@@ -24,16 +24,14 @@ How a claim is judged: `verdicts`. How it is shown: `claims`. No torch.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from tightrope.book import checkout as layout
-from tightrope.book import records
+from tightrope.book import entries, records
 
 Number = int | float
 Id = Annotated[str, Meta(pattern=f"^{records.ID.pattern}$")]
@@ -103,13 +101,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load(path: Path | None = None) -> list[Claim]:
     """All claims, in the file's order. Raises ValueError, naming the claim, for an entry that is not right."""
-    path = path or layout.shelf() / "claims.yml"
-    try:
-        return list(_read(layout.read(path)))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"There is no {path}: the claims of the book are kept there.") from error
-    except (yaml.YAMLError, layout.Stop) as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split()).rstrip('.')}.") from error
+    return entries.load(path or layout.shelf() / "claims.yml", Claim, "claim", lists=("quantity",))
 
 
 def published(name: str, chapter: str | None = None) -> Number | tuple[Number, ...]:
@@ -133,28 +125,6 @@ def published(name: str, chapter: str | None = None) -> Number | tuple[Number, .
             f"book/claims.yml has {len(found)} published numbers for {name!r}: name a claim by its id."
         )
     return found.pop()
-
-
-@lru_cache(maxsize=4)
-def _read(text: str) -> tuple[Claim, ...]:
-    entries = yaml.load(text, layout.YAML)
-    if not isinstance(entries, list):
-        raise ValueError("claims.yml must be a list of claims, each beginning with '- id:'.")
-    claims: dict[str, Claim] = {}
-    for position, entry in enumerate(entries, 1):
-        which = f"Claim number {position} of claims.yml"
-        if isinstance(entry, dict):
-            which = f"Claim {entry['id']!r}" if entry.get("id") else which
-            quantity = entry.get("quantity")
-            entry = entry | {"quantity": quantity if isinstance(quantity, list) else [quantity]}
-        try:
-            claim = msgspec.convert(entry, Claim)
-        except msgspec.ValidationError as error:
-            raise ValueError(f"{which}: {error}.") from None
-        if claim.id in claims:
-            raise ValueError(f"{which}: this id is used twice; give one of the two another.")
-        claims[claim.id] = claim
-    return tuple(claims.values())
 
 
 def _is_number(thing: object) -> bool:

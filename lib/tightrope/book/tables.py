@@ -14,16 +14,29 @@ from typing import Any
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def html(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str, made: Sequence[str] = ()) -> str:
-    """An HTML table of class `tightrope-<kind>`; head and rows are HTML, `made` are rows with their tags."""
+def html(
+    head: Sequence[str], rows: Sequence[Sequence[str]], kind: str, made: Sequence[str] = (), caption: str = ""
+) -> str:
+    """An HTML table of class `tightrope-<kind>`; head, rows and caption are HTML, `made` are rows with their tags."""
     titles = "".join(f'<th scope="col">{title}</th>' if title else "<td></td>" for title in head)
     lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     lines += "".join(made)
     scrolls = (
         '<div class="tightrope-scroll" style="overflow-x:auto" tabindex="0" role="group" aria-label="Table">'
     )
+    above = f"<caption>{caption}</caption>" if caption else ""
     head_row = f"<thead><tr>{titles}</tr></thead>"
-    return f'{scrolls}<table class="tightrope-{kind}">{head_row}<tbody>{lines}</tbody></table></div>'
+    return f'{scrolls}<table class="tightrope-{kind}">{above}{head_row}<tbody>{lines}</tbody></table></div>'
+
+
+def inline(text: str) -> str:
+    """Text as HTML, with `$...$` set as a formula, on a page and in a notebook.
+
+    >>> inline("a < $b$")
+    'a &lt; <span class="math notranslate nohighlight" role="math" aria-label="b">\\\\(b\\\\)</span>'
+    """
+    formula = r'<span class="math notranslate nohighlight" role="math" aria-label="\1">\\(\1\\)</span>'
+    return re.sub(r"\$([^$]+)\$", formula, escape(text))
 
 
 class Sizes:
@@ -61,12 +74,14 @@ class Sizes:
 class Table:
     """Rows under a head, the first column naming the row; numbers and results as `number` writes them.
 
-    `mark` is the index of a column to set in bold, such as this run's; None is a cell without a number.
+    `mark` is the index of a column to set in bold, such as this run's; None is a cell without a number. `caption`
+    stands above the table, and on a page its number before it. In all texts `$...$` is a formula.
     """
 
     head: Sequence[str]
     rows: Sequence[Sequence[object]]
     mark: int | None = None
+    caption: str = ""
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.head) for row in self.rows):
@@ -74,16 +89,18 @@ class Table:
 
     def _repr_html_(self) -> str:
         return html(
-            [self._bold(i, escape(h)) for i, h in enumerate(self.head)],
-            [[self._bold(i, escape(_cell(c))) for i, c in enumerate(row)] for row in self.rows],
+            [self._bold(i, inline(h)) for i, h in enumerate(self.head)],
+            [[self._bold(i, inline(_cell(c))) for i, c in enumerate(row)] for row in self.rows],
             "numbers",
+            caption=inline(self.caption),
         )
 
     def _bold(self, column: int, text: str) -> str:
         return f"<strong>{text}</strong>" if column == self.mark else text
 
     def __repr__(self) -> str:
-        return aligned([list(self.head), *([_cell(c) for c in row] for row in self.rows)])
+        lines = aligned([list(self.head), *([_cell(c) for c in row] for row in self.rows)])
+        return f"{self.caption}\n{lines}" if self.caption else lines
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -1,5 +1,6 @@
 """environment.yml gives conda users what pyproject.toml gives pip users; the other files that name versions agree."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -28,6 +29,22 @@ def test_the_book_is_pinned_within_the_librarys_ranges():
         pins[requirement.name.lower()] = pin.version
     for name, requirement in ranges.items():
         assert requirement.specifier.contains(pins[name]), name
+
+
+def test_binder_and_codespaces_take_the_cpu_build_of_the_same_set():
+    index = "https://download.pytorch.org/whl/cpu"
+    lines = (ROOT / ".binder" / "requirements.txt").read_text().splitlines()
+    given = [line for line in lines if not line.startswith("#")]
+    pinned = [line for line in PROJECT["optional-dependencies"]["book"] if line.startswith("torch")]
+    assert given == [f"--extra-index-url {index}", *(f"{pin}+cpu" for pin in pinned), "-e .[book]"]
+    python = (ROOT / ".binder" / "runtime.txt").read_text().strip().removeprefix("python-")
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["image"].endswith(f":{python}")
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+    assert container["containerEnv"]["PIP_EXTRA_INDEX_URL"] == index
+    assert container["postCreateCommand"].removeprefix("make ") in (ROOT / "Makefile").read_text().replace(
+        "$(VENV)", ".venv"
+    )
 
 
 def test_the_workflows_use_the_pythons_the_project_allows_and_the_two_commands():

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tightrope.book import records, slips
 from tightrope.book.checkout import Checkout
-from tightrope.book.press import checks
+from tightrope.book.press import checks, pairs
 
 ROOT = Path(__file__).resolve().parents[3]
 OUT = ROOT / "build" / "smoke"  # the reader's own site, in build/_build, stays as it is
@@ -62,6 +63,26 @@ def test_pages_are_light(site):
         pictures = {path.parent / name for name in re.findall(r'<img[^>]+src="([^":]+)"', path.read_text())}
         assert path.stat().st_size + sum(p.stat().st_size for p in pictures) < 3e6, page
     assert sum(p.stat().st_size for p in site.rglob("*") if p.is_file()) < 40e6
+
+
+MARKUP = re.compile(r"(?<!`)\{[a-z][\w:]*\}`|^[ \t]*[`:]{3,}\{|^\([\w-]+\)=$|^\$\$[ \t]*\(", re.M)
+
+
+def test_the_copies_to_run_hold_no_markup_of_the_site_and_the_same_code(site):
+    for chapter in CHECKOUT.chapters():
+        page = pairs.read_notebook(site / "_sources" / "book" / f"{chapter}.ipynb")
+        pair = pairs.read_notebook(CHECKOUT.notebook(chapter))
+        code = [[c.source for c in notebook.cells if c.cell_type == "code"] for notebook in (page, pair)]
+        assert code[0] == code[1]
+        for cell in page.cells:
+            found = MARKUP.findall(cell.source) if cell.cell_type == "markdown" else []
+            assert found == [], (chapter, cell.source[:200])
+
+
+def test_a_chapter_records_what_its_slips_name(site):
+    for slip in slips.load(CHECKOUT.book / "slips.yml"):
+        record = records.read(CHECKOUT.record("smoke", slip.chapter))
+        assert set(slip.quantity) <= record["quantities"].keys(), slip.id
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +206,47 @@ def test_a_verdict_is_seen_without_scrolling_its_table(looks):
         assert all(beyond <= 0 for beyond in right), name
         seen += len(right)
     assert seen > 100
+
+
+SCROLLS = """[...document.querySelectorAll('table:is(.tightrope-claims, .tightrope-forest)')]
+  .filter(e => e.parentElement.scrollWidth > e.parentElement.clientWidth + 1).length"""
+
+
+def test_tables_of_claims_fit_at_any_width(site, browser):
+    for name in CHECKOUT.pages():
+        page = browser.new_page(offline=True)
+        page.goto((site / f"{name}.html").as_uri())
+        for width in (320, 390, 577, 641, 700, 768, 1000, 1200, 1440):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate(SCROLLS) == 0, (name, width)
+        page.close()
+
+
+# What would be cut off on paper, and what only a screen can use.
+CUT = """[...document.querySelectorAll('.bd-article pre')]
+  .filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1).map(e => e.innerText.slice(0, 60))"""
+USELESS = """['.bd-sidebar-primary', '.bd-sidebar-secondary', '.bd-header-article', '.prev-next-footer', '.headerlink',
+  '.copybtn', '.toggle-button', 'details.hide > summary .collapsed', 'details.hide > summary .expanded']
+  .filter(s => [...document.querySelectorAll(s)].some(e => e.checkVisibility()))"""
+FOLDED = """[...document.querySelectorAll('.bd-article details:not([open], .above-input), .toggle-hidden .section')]
+  .filter(e => e.tagName == 'DETAILS' || getComputedStyle(e).visibility == 'hidden').length"""
+
+
+def test_on_paper_no_code_is_cut_and_what_is_folded_stands_open(site, browser):
+    for name in CHECKOUT.pages():
+        page = browser.new_page(viewport={"width": 680, "height": 900}, color_scheme="dark", offline=True)
+        page.goto((site / f"{name}.html").as_uri())
+        folded = page.evaluate(FOLDED)
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate(CUT) == [], name
+        assert page.evaluate(USELESS) == [], name
+        assert page.evaluate(FOLDED) == 0, name
+        assert _luminance(page.evaluate("getComputedStyle(document.querySelector('h1')).color")) < 0.2, name
+        page.emulate_media(media="screen")
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.evaluate(FOLDED) == folded, name
+        page.close()
 
 
 LONG = """[...document.querySelectorAll('.bd-article mjx-container[display=true]')]

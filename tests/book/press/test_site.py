@@ -11,7 +11,11 @@ import pytest
 import small_book
 from tightrope.book import records
 from tightrope.book.checkout import Checkout
-from tightrope.book.press import checks, plans, site
+from tightrope.book.press import checks, pairs, plans, site
+
+TABLE = """\
+from tightrope.book.tables import Table
+Table(["$x$"], [[1.0]], caption="One.")"""
 
 CLAIMS = """\
 - id: a.b
@@ -20,6 +24,18 @@ CLAIMS = """\
   quantity: q
   chapter: 01-first
   test: {at_least: 1}
+"""
+
+SLIPS = """\
+- id: slip.a
+  source: someone2020
+  where: line 1
+  chapter: 01-first
+  anchor: here
+  printed: It is 1.
+  mended: It is 2.
+  counterexample: It is 2.
+  quantity: q
 """
 
 # Records a number without torch, and shows the claims as a chapter does.
@@ -39,7 +55,7 @@ claims.table(record)"""
 def built(tmp_path_factory) -> Checkout:
     """A small book, executed and built once."""
     figure = small_book.figure(small_book.FIGURE, "fig-first")
-    first = small_book.chapter("first", small_book.COUNTS, JUDGES) + "\n" + figure
+    first = small_book.chapter("first", small_book.COUNTS, JUDGES, TABLE, TABLE) + "\n" + figure
     checkout = small_book.make(tmp_path_factory.mktemp("built"), first=first)
     (checkout.book / "claims.yml").write_text(CLAIMS)
     done = small_book.command(checkout, "book")
@@ -84,6 +100,10 @@ def test_the_site_holds_every_page_its_outputs_and_its_maths(built):
     assert "run-strip" in page
     assert 'alt="A rising line."' in page
     assert "injected-parameters" not in page
+    assert re.findall(r'<caption><span class="caption-number">([^<]*) </span>One', page) == [
+        "Table 1.1",
+        "Table 1.2",
+    ]
     folder = built.build / "_build" / "html"
     assert (folder / "_static" / "mathjax" / "tex-svg-full.js").stat().st_size > 1_000_000
     assert "url=book/index.html" in (folder / "index.html").read_text()
@@ -162,6 +182,38 @@ def test_a_page_that_was_never_executed_says_so_and_shows_no_outputs(checkout):
     assert "A line." in first
     assert "make book CHAPTERS=01" in re.sub("<[^>]+>", "", first)
     assert "profile quick seed 0" not in first
+
+
+def test_the_copy_to_download_is_plain_and_has_the_same_code(built):
+    copied = built.build / "_build" / "html" / "_sources" / "book" / "01-first.ipynb"
+    page, pair = (pairs.read_notebook(path) for path in (copied, built.notebook("01-first")))
+    code = lambda notebook: [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert code(page) == code(pair)
+    assert "jupytext" not in page.metadata
+    prose = "\n".join(cell.source for cell in page.cells if cell.cell_type == "markdown")
+    assert re.search(r"\*\*Fig\. [\d.]+\.\*\* A line\.", prose)
+    assert "{div}" not in prose
+
+
+def test_slips_are_shown_with_their_numbers_and_a_wrong_file_costs_one_sentence(checkout):
+    slips = checkout.book / "slips.yml"
+    slips.write_text(SLIPS)
+    cited = "@misc{someone2020, author = {One, Some}, title = {It}, year = {2020}}\n"
+    (checkout.book / "references.bib").write_text(cited)
+    edit(checkout.book / "index.md", "Begin with", "% slips\n\n```{bibliography}\n```\n\nBegin with")
+    edit(checkout.text("01-first"), "Prose with", "## Where the source slips\n\n(here)=\nProse with")
+    done = small_book.command(checkout, "book")
+    assert done.returncode == 0, done.stderr
+    page = small_book.page(checkout, "index")
+    assert "this run 2." in page
+    assert 'href="01-first.html#here"' in page
+    assert '<details class="tightrope-folded">' in small_book.page(checkout, "01-first")
+    assert len(small_book.ran(checkout, "first")) == 1
+    slips.write_text(SLIPS.replace("  mended: It is 2.\n", ""))
+    done = small_book.command(checkout, "book")
+    assert done.returncode == 2
+    assert done.stderr.startswith("Slip 'slip.a': ")
+    assert done.stderr.count("\n") == 1
 
 
 FLAWS = {

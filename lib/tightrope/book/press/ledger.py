@@ -47,8 +47,7 @@ def page(tables: Mapping[str, Table], titles: Mapping[str, str], sources: Mappin
     parts = [
         f"{len(listed)} claims. Files of all of them: [CSV](_static/ledger.csv), [JSON](_static/ledger.json).",
         _raw(_counts(listed)),
-        "Show only:",
-        _raw(f'<form class="tightrope-filter">{filters}</form><script>{FILTER}</script>'),
+        _raw(f'<form class="tightrope-filter">Show only: {filters}</form><script>{FILTER}</script>'),
         "## Measured over published",
         "A filled mark is the stored run, a hollow one this run, each with its interval; the band is what counts as "
         f"reproduced. The axis is logarithmic and ends at a factor of {number(bars.EDGE, None)}.",
@@ -112,6 +111,18 @@ def names(bibliography: Path) -> dict[str, str]:
         ]
         who = " and ".join(people) if len(people) < 3 else f"{people[0]} et al."
         found[key] = f"{who} {entry.fields.get('year', '')}".strip()
+    return found
+
+
+def addresses(bibliography: Path) -> dict[str, str]:
+    """Where each entry can be read, by key: its DOI, its preprint or its address; empty where none is listed."""
+    from pybtex.database import parse_file
+
+    found = {}
+    for key, entry in parse_file(str(bibliography)).entries.items():
+        doi, eprint = entry.fields.get("doi"), entry.fields.get("eprint")
+        preprint = f"https://arxiv.org/abs/{eprint}" if eprint else ""
+        found[key] = f"https://doi.org/{doi}" if doi else preprint or entry.fields.get("url", "")
     return found
 
 

@@ -8,6 +8,7 @@ built without a warning and checked takes the place of `build/_build/html`.
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import re
 import shutil
@@ -19,10 +20,10 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from tightrope.book import claims, records
+from tightrope.book import claims, records, slips
 from tightrope.book.checkout import Checkout, Failed, Stop, read, write, write_if_changed
 from tightrope.book.code import digest
-from tightrope.book.press import checks, keys, ledger, pairs, pictures, plans, vouching
+from tightrope.book.press import checks, copies, errata, keys, ledger, pairs, pictures, plans, vouching
 
 NOT_EXECUTED = (
     ":::{{admonition}} Not executed in this build\n:class: note\n"
@@ -30,6 +31,7 @@ NOT_EXECUTED = (
 )
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 SCORECARD = "% scorecard"
+SLIPS = "% slips"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def publish(checkout: Checkout, jobs: list[plans.Job], out: Path | None = None) 
     if not ((site / "index.html").is_file() and kept.is_file() and read(kept) == state):
         built = build(source, out / "work")
         write(built / "index.html", _redirect(checkout.pages()[0]))
+        copies.write_all(source, built)
         problems = checks.site(built)
         if problems:
             raise Failed("The built pages are not fit to publish:\n" + "\n".join(f"  {p}" for p in problems))
@@ -103,6 +106,8 @@ def stage(checkout: Checkout, chapters: Mapping[str, Outcome], source: Path) -> 
             wanted[page.with_suffix(".ipynb")] = chapter_page(page.name, chapters[page.name]).encode()
             continue
         text = read(checkout.root / f"{page}.md")
+        if SLIPS in text.split("\n"):
+            text = text.replace(SLIPS, errata_page(checkout, chapters))
         if SCORECARD in text.split("\n"):
             text = text.replace(SCORECARD, scorecard(checkout, chapters))
             for name, content in ledger.files(judged(chapters)).items():
@@ -131,6 +136,7 @@ def chapter_page(chapter: str, outcome: Outcome) -> str:
     else:
         strip = run_strip(outcome.notebook.metadata["tightrope"], outcome.record or {})
         _judge(page, outcome.claims)
+        _number_tables(page, chapter)
     pairs.insert_below_title(page, strip)
     page.metadata["kernelspec"] = dict(pairs.KERNEL)
     return pairs.to_json(page)
@@ -144,6 +150,20 @@ def _judge(page: NotebookNode, table: claims.Table | None) -> None:
         for output in cell.get("outputs", []):
             if mark in output.get("data", {}).get("text/html", ""):
                 output["data"] = shown or {"text/plain": "No claims are listed for this chapter."}
+
+
+def _number_tables(page: NotebookNode, chapter: str) -> None:
+    """Put "Table 4.2" before the captions, in their order on the page."""
+    number = itertools.count(1)
+    first = int(re.match(r"\d*", chapter).group() or 0)
+
+    def numbered(_: re.Match) -> str:
+        return f'<caption><span class="caption-number">Table {first}.{next(number)} </span>'
+
+    for cell in page.cells:
+        for output in cell.get("outputs", []):
+            if html := output.get("data", {}).get("text/html"):
+                output["data"]["text/html"] = re.sub("<caption>", numbered, html)
 
 
 def run_strip(about: dict, record: dict) -> str:
@@ -173,9 +193,22 @@ def scorecard(checkout: Checkout, chapters: Mapping[str, Outcome]) -> str:
     """Every claim beside what was measured, as MyST text."""
     tables = judged(chapters)
     titles = {chapter: pairs.title(chapters[chapter].text) or chapter for chapter in tables}
+    return ledger.page(tables, titles, _sources(checkout)) if tables else "No claims are listed yet."
+
+
+def errata_page(checkout: Checkout, chapters: Mapping[str, Outcome]) -> str:
+    """Every slip of the sources, as MyST text. Stop: slips that can't be read."""
+    path = checkout.book / "slips.yml"
+    try:
+        listed = slips.load(path) if path.is_file() else []
+    except ValueError as error:
+        raise Stop(str(error)) from None
+    return errata.page(listed, judged(chapters), _sources(checkout)) if listed else "No slips are listed yet."
+
+
+def _sources(checkout: Checkout) -> dict[str, str]:
     listed = checkout.book / "references.bib"
-    sources = ledger.names(listed) if listed.is_file() else {}
-    return ledger.page(tables, titles, sources) if tables else "No claims are listed yet."
+    return ledger.names(listed) if listed.is_file() else {}
 
 
 def judged(chapters: Mapping[str, Outcome]) -> dict[str, claims.Table]:
@@ -215,7 +248,7 @@ def _state(source: Path) -> str:
 
 
 def toolchain() -> list[str]:
-    """The packages that turn sources into pages, with their versions, and the local extensions' own code."""
+    """The packages that turn sources into pages, with their versions, and our own code that does."""
     packages = (
         "jupyter-book",
         "sphinx",
@@ -225,7 +258,8 @@ def toolchain() -> list[str]:
         "myst-nb",
     )
     local = [
-        Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in ("aria", "numbering", "offline")
+        Path(__file__).with_name(f"{name}.py").read_text("utf-8")
+        for name in ("aria", "copies", "folding", "numbering", "offline", "reference")
     ]
     return [*(f"{name} {keys.installed(name)}" for name in packages), *local]
 

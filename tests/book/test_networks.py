@@ -79,7 +79,8 @@ def test_copies_of_training_images_alone(monkeypatch):
     monkeypatch.setattr(data, "load", lambda *given, **options: (colour, torch.arange(4)))
     plan = networks.book("flipped half-size imagenette128 resnet9", "paper")
     x, y = plan.images("train", seed=3)
-    expected = views.view("flipped half-size imagenette128").see(training.augmented(colour, torch.arange(4), 2, seed=3)[0])
+    copied, _ = training.augmented(colour, torch.arange(4), 2, seed=3)
+    expected = views.view("flipped half-size imagenette128").see(copied)
     assert torch.equal(x, expected)
     assert y.tolist() == [0, 1, 2, 3] * 2
     assert len(plan.images("test")[0]) == 4

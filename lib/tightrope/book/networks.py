@@ -164,7 +164,7 @@ def _in_pairs() -> dict[str, Network]:
 
 
 _DIGITS = {"train": (1_000, None), "test": (200, None), "passes": (3_000, 120_000, 1_800_000)}
-_CPU = {"train": (32, 2_000, None), "epochs": (1, 2, 4), "test": (32, 1_000, None)}
+_CPU = {"train": (32, 3_000, None), "epochs": (1, 2, 4), "test": (32, 1_000, None)}
 _GPU = {"train": (0, 0, 0, None), "copies": (1,), "epochs": (30,), "test": (None,)}
 _HALF = {"train": (0, 0, None), "copies": (2,), "epochs": (2,), "test": (None,)}
 

@@ -29,7 +29,7 @@ def test_every_network_sees_its_view(name):
 def test_sizes_follow_profile_and_device():
     sizes = [networks.book("mnist lenet", p).sizes for p in PROFILES]
     assert [s["train"] for s in sizes] == [1_000, None, None]
-    assert [networks.book("mnist lenet", p).recipe(60_000).epochs for p in PROFILES[1:]] == [2, 6]
+    assert [networks.book("mnist lenet", p).recipe(60_000).epochs for p in PROFILES[1:]] == [2, 30]
     assert networks.book("mnist lenet", "paper", "cuda").recipe(60_000).epochs == 30
     assert networks.book("mnist lenet", "quick").recipe(1_000).epochs == 30
     assert (
@@ -46,10 +46,10 @@ def test_a_table_of_sizes_takes_the_first_network_that_has_any():
     assert networks.sizes("mnist lenet") == (
         (1_000, 1, 3_000, 200),
         (None, 1, 120_000, None),
-        (None, 1, 360_000, None),
+        (None, 1, 1_800_000, None),
     )
-    small, large = "half-size imagenette128 resnet18", "imagenette128 resnet50"
-    assert networks.sizes(large, small) == (None, None, (None, 2, 6, None))
+    small, large = "half-size imagenette128 resnet9", "imagenette128 resnet50"
+    assert networks.sizes(large, small) == (None, None, (None, 2, 2, None))
     assert networks.sizes(large, small, device="cuda") == (None, None, (None, 1, 30, None))
     assert networks.sizes(large) == (None, None, None)
 
@@ -75,11 +75,12 @@ def test_two_classes_become_one_and_zero():
 
 
 def test_copies_of_training_images_alone(monkeypatch):
-    colour = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    colour = torch.rand(4, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(data, "load", lambda *given, **options: (colour, torch.arange(4)))
-    plan = networks.book("flipped cifar10 fast_resnet", "quick")
+    plan = networks.book("flipped half-size imagenette128 resnet9", "paper")
     x, y = plan.images("train", seed=3)
-    expected = views.view("flipped cifar10").see(training.augmented(colour, torch.arange(4), 2, seed=3)[0])
+    copied, _ = training.augmented(colour, torch.arange(4), 2, seed=3)
+    expected = views.view("flipped half-size imagenette128").see(copied)
     assert torch.equal(x, expected)
     assert y.tolist() == [0, 1, 2, 3] * 2
     assert len(plan.images("test")[0]) == 4

@@ -101,3 +101,52 @@ def test_blocks_of_queries_change_nothing(monkeypatch):
     monkeypatch.setattr(straight_path, "BLOCK", 40)
     assert torch.allclose(path.predict(xq, SECANT).value, whole[0], rtol=0, atol=1e-13)
     assert torch.allclose(path.kernel(xq), whole[1], rtol=1e-13)
+
+
+ALL, GAUSS = "log_probabilities", rule("gauss", 8)
+
+
+def test_log_probabilities_are_one_kernel_machine():
+    path, xq = small(hidden=(6,), steps=40)
+    K = path.kernel(xq, GAUSS, of=ALL)
+    own = K[:, torch.arange(8), :, path.y].sum(0)  # Σ_i K(x, x_i) e_{y_i}
+    machine = path.net(xq, 0).log_softmax(1) + 0.5 / 8 * own
+    assert torch.allclose(machine, path.net(xq).log_softmax(1), rtol=0, atol=1e-12)
+    assert torch.allclose(machine, path.predict(xq, GAUSS, of=ALL).value, rtol=0, atol=1e-12)
+    assert path.predict(xq, GAUSS, of=ALL).error.max() <= 1e-12
+
+
+def test_its_kernel_is_symmetric_and_positive():
+    path, xq = small(hidden=(6,), steps=5)
+    ours = path.kernel(path.x, of=ALL, where=("start", "start"))
+    cross = path.kernel(xq, of=ALL)
+    new = path.kernel(xq, of=ALL, other=xq, where=("moving", "moving"))
+    blocks = torch.cat([torch.cat([ours, cross.permute(1, 0, 3, 2)], 1), torch.cat([cross, new], 1)])
+    matrix = blocks.transpose(1, 2).reshape(36, 36)
+    assert torch.allclose(matrix, matrix.T)
+    values = torch.linalg.eigvalsh(matrix)
+    assert values.min() >= -1e-10 * values.max()
+
+
+def test_log_probability_blocks_are_autograds():
+    path, xq = small()
+    w, sizes = path.trajectory.states[4], path.trajectory.sizes
+    blocks = path.kernel(xq, rule("left", 1), 4, of=ALL)
+    slope = lambda x: (torch.eye(3) - path.net(x[None], 4).softmax(1)) @ jacobian(w, sizes, x, "tanh")
+    assert torch.allclose(blocks[1, 2], slope(xq[1]) @ slope(path.x[2]).T, rtol=1e-12, atol=1e-12)
+
+
+def test_the_two_ways_of_writing_agree_on_a_lead():
+    path, xq = small(lr=3.0)
+    lead = lambda of: path.predict(xq, rule("gauss", 2), of=of).value.diff(dim=1)
+    assert torch.allclose(lead("logits"), lead(ALL), rtol=0, atol=1e-12)
+
+
+def test_a_secant_is_of_logits_and_of_queries_that_move():
+    path, xq = small()
+    with pytest.raises(ValueError, match="the logits"):
+        path.predict(xq, SECANT, of=ALL)
+    with pytest.raises(ValueError, match="leave `where` out"):
+        path.kernel(xq, SECANT, where=("start", "start"))
+    with pytest.raises(ValueError, match="of must be"):
+        path.kernel(xq, of="probabilities")

@@ -111,7 +111,7 @@ GOOD: dict[Callable, dict] = {
     low_rank.FeatureRank.components: {"self": RANK, "share": 0.5},
     low_rank.hyperplane: {"w": PLANE.w, "b": PLANE.b, "x": UP, "y": DOWN},
     low_rank.max_margin: {"x": UP, "y": DOWN},
-    low_rank.radii: {"x": UP, "y": DOWN},
+    low_rank.diameters: {"x": UP, "y": DOWN},
     low_rank.theorem1: {"plane": PLANE, "gamma": 1.0, "deltas": DELTAS},
     margins.cost: {"model": NET, "x": X, "subspaces": [SPACE], "seconds": 0.01},
     margins.deepfool: {"model": NET, "x": X, "subspaces": [SPACE], "overshoot": 0.02, "max_steps": 3}

@@ -77,9 +77,9 @@ def strongest(
 
     `attacks` names them, in the order in which they are tried: for a radius "pgd scaled", "shrinking ball", "pgd
     margin", "pgd cross-entropy" and, in "linf", "square" (images only); in "l2", with a radius and without, "ddn" and
-    "fmn", where "ddn margin" and "carlini_wagner" can be named too; and, without a radius, "fmn again", which goes on from
-    the shortest that were found before it, in strides of three of their lengths: on a surface with many folds the others
-    end in one of them. By default all but "ddn margin" and "carlini_wagner".
+    "fmn", where "ddn margin" and "carlini_wagner" can be named too; and, without a radius, "fmn again", which goes on
+    from the shortest that were found before it, in strides of three of their lengths: on a surface with many folds the
+    others end in one of them. By default all but "ddn margin" and "carlini_wagner".
 
     The first budget is `steps` steps of each attack (`restarts` starts of those that draw one; ten times as many
     queries of the square attack; five rounds of Carlini and Wagner's). A row found inside `eps` leaves. Then the budget

@@ -112,7 +112,7 @@ GOOD: dict[Callable, dict] = {
     low_rank.FeatureRank.components: {"self": RANK, "share": 0.5},
     low_rank.hyperplane: {"w": PLANE.w, "b": PLANE.b, "x": UP, "y": DOWN},
     low_rank.max_margin: {"x": UP, "y": DOWN},
-    low_rank.radii: {"x": UP, "y": DOWN},
+    low_rank.diameters: {"x": UP, "y": DOWN},
     low_rank.theorem1: {"plane": PLANE, "gamma": 1.0, "deltas": DELTAS},
     line_scan.changes: {
         "model": NET,

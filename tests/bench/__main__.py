@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 import torch
-from tests.bench import frequency, margins, pairs, paths, tight
+from tests.bench import frequency, margins, outside, pairs, paths, tight
 
 from tightrope import data
 
@@ -21,6 +21,7 @@ BENCHES = {
         margins.checks,
         tight.tight_margins,
         tight.tight_windows,
+        outside.outside_attacks,
         frequency.imagenet_windows,
         pairs.squared_loss,
         pairs.logistic_loss,

@@ -261,7 +261,7 @@ def adv_lib() -> dict[str, ModuleType]:
     if "visdom" not in sys.modules:
         sys.modules["visdom"] = ModuleType("visdom")
         sys.modules["visdom"].Visdom = object
-    names = ("deepfool", "decoupled_direction_norm", "superdeepfool", "fast_minimum_norm")
+    names = ("deepfool", "decoupled_direction_norm", "superdeepfool", "fast_minimum_norm", "auto_pgd")
     try:
         return {name: importlib.import_module(f"adv_lib.attacks.{name}") for name in names}
     except ModuleNotFoundError as error:

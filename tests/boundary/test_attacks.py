@@ -446,6 +446,22 @@ def test_the_strongest_knows_the_radius_of_an_affine_model(norm, dual):
         assert (short.norm() / exact).median() < 1.02
 
 
+def test_the_strongest_goes_on_from_the_shortest_so_far(digits):
+    """No row gets longer, what few steps left too long gets shorter, and an affine model's radius is met."""
+    net, x, y = (digits[0], *(part[:20] for part in digits[1:]))
+    first, both = (
+        attacks.strongest(net, x, y, attacks=names, steps=10, doublings=1)
+        for names in (("ddn",), ("ddn", "fmn again"))
+    )
+    assert (both.norm() <= first.norm()).all()
+    assert both.norm().median() < first.norm().median()
+    assert torch.equal(net(both.images).argmax(1) != y, both.found)
+    model, weight, bias, x, labels = affine()
+    gap = (x.flatten(1) @ (weight[1] - weight[0]) + bias[1] - bias[0]).abs()
+    w = attacks.strongest(model, x, labels, attacks=("ddn", "fmn again"), box=None)
+    torch.testing.assert_close(w.norm(), gap / (weight[1] - weight[0]).norm(), rtol=0.01, atol=0)
+
+
 def test_the_strongest_says_what_a_doubling_changed():
     """An affine model far away: nothing moves, and one doubling is enough. A blind one: all rows are stuck."""
     model, _, _, x, labels = affine()

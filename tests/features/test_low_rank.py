@@ -141,11 +141,11 @@ def test_feature_ranks_of_known_sets():
 
 
 @pytest.mark.parametrize("block", [1, 5, 2**22])
-def test_radii(block, monkeypatch):
+def test_diameters(block, monkeypatch):
     """The pair farthest apart lies in different blocks of rows; a class of one point has no extent."""
     monkeypatch.setattr(low_rank, "BLOCK", block)
     x, y = torch.tensor([[0.0, 0], [1, 1], [0, 1], [1, 2], [3, 4]]), torch.tensor([[1.0, 1]])
-    assert low_rank.radii(x, y) == (5.0, 0.0)
+    assert low_rank.diameters(x, y) == (5.0, 0.0)
 
 
 def test_classes_that_overlap_have_no_margin():

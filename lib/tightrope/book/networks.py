@@ -134,16 +134,21 @@ def _in_pairs() -> dict[str, Network]:
     plain = training.Recipe(lr=0.05, schedule="triangular", clip=1.0)
     kinds = {
         "cross-entropy": ("cross-entropy", plain, {}),
-        "differential": ("differential (7)", replace(plain, loss="squared pairs"), {}),
+        "differential": ("differential", replace(plain, loss="squared pairs"), {}),
         "adam": ("cross-entropy, Adam", training.Recipe("adam", lr=1e-3), {}),
         "batch-norm": ("cross-entropy, batch norm", plain, {"batch_norm": True}),
         "weight-decay": ("cross-entropy, weight decay", replace(plain, weight_decay=5e-3), {}),
+        "differential-decay": (
+            "differential, weight decay",
+            replace(plain, loss="squared pairs", weight_decay=5e-3),
+            {},
+        ),
         "squares": ("squared loss on labels", replace(plain, loss="balanced squares"), {}),
-        "logistic": ("logistic pairs (6)", replace(plain, loss="logistic pairs"), {}),
+        "logistic": ("logistic pairs", replace(plain, loss="logistic pairs"), {}),
         "centred": ("cross-entropy, centred features", plain, {"centred": True}),
         "no-bias": ("cross-entropy, no last bias", plain, {"bias": False}),
     }
-    sizes = {"train": (200, 10_000, 10_000), "test": (100, 2_000, 2_000), "epochs": (2, 4, 30)}
+    sizes = {"train": (200, 3_000, 10_000), "test": (100, 2_000, 2_000), "epochs": (2, 4, 30)}
 
     def planes(seed: int, mean: Tensor, std: Tensor, **options: bool) -> nn.Module:
         return nets.four_layer(seed, **options)  # whose own normalisation is CIFAR-10's

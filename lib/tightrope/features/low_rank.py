@@ -23,10 +23,10 @@ __all__ = [
     "affine_offsets",
     "corollary1",
     "cross_entropy_limit",
+    "diameters",
     "feature_rank",
     "hyperplane",
     "max_margin",
-    "radii",
     "theorem1",
 ]
 
@@ -168,8 +168,8 @@ def corollary1(plane: Hyperplane, deltas: Tensor, *, printed: bool = False) -> f
     return total**-0.5 if total else math.inf
 
 
-def radii(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Theorem 3's R_x and R_y: the largest distance between two points of each class."""
+def diameters(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Theorem 3's R_x and R_y, the diameters: the largest distance between two points of each class."""
     return tuple(
         max(float(torch.cdist(rows, points).max()) for rows in points.split(max(1, BLOCK // len(points))))
         for points in _points(x, y)

@@ -35,16 +35,18 @@ def fmn(
     return run(nearest(steps, stride, shrink), model, x, labels, targeted, box, seed, chunk, "FMN")
 
 
-def nearest(steps: int, stride: float = 1.0, shrink: float = 0.05) -> Search:
-    """FMN on one chunk."""
+def nearest(steps: int, stride: float = 1.0, shrink: float = 0.05, start: Tensor | None = None) -> Search:
+    """FMN on one chunk. It begins at x or, where `start` (N, *shape) has another image for the row, at that one; the
+    stride is then in lengths of its perturbation."""
     refusals.whole(1, steps=steps)
     refusals.number(above=0, stride=stride)
     refusals.number(above=0, below=1, shrink=shrink)
 
     def search(task: Task) -> tuple[Tensor, Tensor]:
-        alpha = stride * task.yardstick()
+        images = best = task.x if start is None else start[task.numbers]
+        begun = (images - task.x).flatten(1).norm(dim=1)
+        alpha = stride * torch.where(begun > 0, begun, task.yardstick())
         epsilon = shortest = torch.full_like(alpha, math.inf)
-        images = best = task.x
         for k in range(steps + 1):
             logits, slope = task.climb(images, "margin") if k < steps else (task.answer(images), None)
             over, length = task.over(logits), (images - task.x).flatten(1).norm(dim=1)

@@ -17,24 +17,26 @@ from tightrope.boundary.attacks.pgd import ascent
 from tightrope.boundary.attacks.square import painting
 from tightrope.boundary.search import Attack, Box, Model, Search, Seen, run, wide
 
-# What a name runs: the attack's own name, from which it draws, and its search at a radius, norm, steps and restarts.
-MEMBERS: dict[str, tuple[str, Callable[[float | None, str, int, int], Search]]] = {
-    "pgd scaled": ("PGD", lambda eps, norm, n, k: ascent(eps, norm, n, None, k, "scaled")),
-    "pgd margin": ("PGD", lambda eps, norm, n, k: ascent(eps, norm, n, None, k, "margin")),
-    "pgd cross-entropy": ("PGD", lambda eps, norm, n, k: ascent(eps, norm, n, None, k, "cross-entropy")),
+# What a name runs: the attack's own name, from which it draws, and its search at a radius, norm, steps and restarts,
+# given the best images so far.
+MEMBERS: dict[str, tuple[str, Callable[[float | None, str, int, int, Tensor], Search]]] = {
+    "pgd scaled": ("PGD", lambda eps, norm, n, k, _: ascent(eps, norm, n, None, k, "scaled")),
+    "pgd margin": ("PGD", lambda eps, norm, n, k, _: ascent(eps, norm, n, None, k, "margin")),
+    "pgd cross-entropy": ("PGD", lambda eps, norm, n, k, _: ascent(eps, norm, n, None, k, "cross-entropy")),
     "shrinking ball": (
         "shrinking ball",
-        lambda eps, norm, n, k: ascent(eps, norm, n, None, k, "scaled", wider=2.0),
+        lambda eps, norm, n, k, _: ascent(eps, norm, n, None, k, "scaled", wider=2.0),
     ),
-    "square": ("square attack", lambda eps, norm, n, k: painting(eps, 10 * n, 0.8)),
-    "ddn": ("DDN", lambda eps, norm, n, k: descent(n, 1.0, 0.05, "scaled")),
-    "ddn margin": ("DDN", lambda eps, norm, n, k: descent(n, 1.0, 0.05, "margin")),
-    "fmn": ("FMN", lambda eps, norm, n, k: nearest(n)),
-    "carlini_wagner": ("Carlini–Wagner", lambda eps, norm, n, k: adam(n, 5)),
+    "square": ("square attack", lambda eps, norm, n, k, _: painting(eps, 10 * n, 0.8)),
+    "ddn": ("DDN", lambda eps, norm, n, k, _: descent(n, 1.0, 0.05, "scaled")),
+    "ddn margin": ("DDN", lambda eps, norm, n, k, _: descent(n, 1.0, 0.05, "margin")),
+    "fmn": ("FMN", lambda eps, norm, n, k, _: nearest(n)),
+    "fmn again": ("FMN again", lambda eps, norm, n, k, best: nearest(n, 3.0, start=best)),
+    "carlini_wagner": ("Carlini–Wagner", lambda eps, norm, n, k, _: adam(n, 5)),
 }
 PGD = ("pgd scaled", "shrinking ball", "pgd margin", "pgd cross-entropy")
 BALLS = {"l2": (*PGD, "ddn", "fmn", "ddn margin", "carlini_wagner"), "linf": (*PGD, "square")}
-LENGTHS = ("ddn", "fmn", "ddn margin", "carlini_wagner")
+LENGTHS = ("ddn", "fmn", "fmn again", "ddn margin", "carlini_wagner")
 LEFT_OUT = ("ddn margin", "carlini_wagner")
 
 
@@ -75,7 +77,9 @@ def strongest(
 
     `attacks` names them, in the order in which they are tried: for a radius "pgd scaled", "shrinking ball", "pgd
     margin", "pgd cross-entropy" and, in "linf", "square" (images only); in "l2", with a radius and without, "ddn" and
-    "fmn", where "ddn margin" and "carlini_wagner" can be named too. By default all but these two.
+    "fmn", where "ddn margin" and "carlini_wagner" can be named too; and, without a radius, "fmn again", which goes on
+    from the shortest that were found before it, in strides of three of their lengths: on a surface with many folds the
+    others end in one of them. By default all but "ddn margin" and "carlini_wagner".
 
     The first budget is `steps` steps of each attack (`restarts` starts of those that draw one; ten times as many
     queries of the square attack; five rounds of Carlini and Wagner's). A row found inside `eps` leaves. Then the budget
@@ -111,7 +115,7 @@ def strongest(
             if only is not None and not only.any():
                 break
             own, search = MEMBERS[name]
-            searching = search(eps, norm, 2**turn * steps, restarts)
+            searching = search(eps, norm, 2**turn * steps, restarts, images)
             of = "logits" if name == "square" else "gradients"
             tried = run(searching, model, x, labels, targeted, box, seed + turn, chunk, own, seen, only, of)
             passes[name] += tried.passes[own]

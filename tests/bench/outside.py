@@ -1,0 +1,71 @@
+"""Chapter 4's search for the shortest perturbation against attacks of another library, on networks it was not tuned on:
+how many images of 250 they take more, at cross-entropy's median distance and at twice that."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from tests.bench.harness import Report
+from tests.bench.margins import adv_lib
+from torch import Tensor, nn
+
+from tightrope import attacks, pair_losses, progress, training
+from tightrope.book import networks
+
+IMAGES = 250
+
+
+def outside_attacks(profile: str = "quick") -> Report:
+    """A network of either loss, seed 100."""
+    kinds = ("cross-entropy", "differential")
+    report = Report(
+        f"Attacks from outside, {IMAGES} test images of planes and horses",
+        ("network", "radius", "strongest takes", "FMN-150 more", "DDN-300 more", "APGD more", "all more"),
+    )
+    epsilon = math.nan
+    for kind in progress.track(kinds, "network"):
+        net, x, y = _network(kind, profile)
+        ours = attacks.strongest(net, x, y, tolerance=0.05).norm()
+        epsilon = ours.median().item() if kind == "cross-entropy" else epsilon
+        theirs = _outside(net, x, y, epsilon)
+        for times in (1, 2):
+            radius = times * epsilon
+            more = {name: (length <= radius) & (ours > radius) for name, length in theirs.items()}
+            missed = torch.stack([*more.values()]).any(0).sum().item()
+            counts = (f"{int(found.sum())}" for found in (more["FMN"], more["DDN"], more[f"APGD {times}"]))
+            report.rows.append(
+                (kind, f"{radius:.3f}", f"{int((ours <= radius).sum())}", *counts, f"{missed}")
+            )
+            report.bounds.append((f"{kind}, radius {radius:.3f}: images more", missed, "≤", 2))
+    return report
+
+
+def _network(kind: str, profile: str) -> tuple[nn.Module, Tensor, Tensor]:
+    plan = networks.book(f"planes {kind}", profile)
+    (x, y), (images, labels) = plan.images("train"), plan.images("test")
+    net = plan.build(100)
+    training.fit(net, x, y, plan.recipe(len(x)), 100)
+    net = pair_losses.with_bias(net, x, y) if kind == "differential" else net
+    return net.eval(), images[-IMAGES:], labels[-IMAGES:]
+
+
+def _outside(net: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> dict[str, Tensor]:
+    """Lengths of their perturbations, infinite where they fool nobody."""
+    library = adv_lib()
+    fmn, ddn = library["fast_minimum_norm"].fmn, library["decoupled_direction_norm"].ddn
+    found = {
+        "FMN": fmn(net, x, y, norm=2, steps=150),
+        "DDN": ddn(net, x, y, steps=300, levels=None),
+    }
+    for times in (1, 2):  # with two classes its targeted case is the same attack
+        found[f"APGD {times}"] = library["auto_pgd"].apgd(
+            net, x, y, eps=times * epsilon, norm=2, loss_function="ce", n_restarts=2
+        )
+
+    def length(images: Tensor) -> Tensor:
+        far = (images - x).flatten(1).norm(dim=1) * (1 - 1e-5)  # their balls end a rounding further out
+        return torch.where(net(images).argmax(1) != y, far, math.inf)
+
+    with torch.no_grad():
+        return {name: length(images.detach()) for name, images in found.items()}

@@ -4,21 +4,22 @@ Fake tensors have a device and a shape and no values: what runs on inputs of dev
 """
 
 import math
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 from tests.stops import counted
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.func import functional_call
 
-from tightrope import attacks, margins, nets, pair_losses, spectra, training, views
+from tightrope import adversary, attacks, boxes, margins, nets, pair_losses, spectra, training, views
 from tightrope.boundary import crossing, race, search
 from tightrope.boundary.chunks import chunk_rows
 from tightrope.boundary.stepping import coordinates, nearest_steps
 from tightrope.inputs import dct
+from tightrope.models import perturbations
 
 SHAPE = (1, 28, 28)
 
@@ -50,6 +51,9 @@ def test_attacks_wait_for_the_device_three_times_and_pgd_once_more_in_eight_step
     assert stops(lambda: attacks.pgd(net, x, y, eps=never, steps=7)) == ONCE
     assert stops(lambda: attacks.pgd(net, x, y, eps=never, steps=40)) <= ONCE + 40 // 8
     assert stops(lambda: attacks.square(net, x, y, eps=never, queries=64)) <= ONCE + 64 // 16
+    for keep in ("last", "worst"):  # where no row ever leaves
+        assert stops(lambda keep=keep: attacks.pgd(net, x, y, eps=never, steps=20, keep=keep)) == ONCE
+        assert stops(lambda keep=keep: attacks.square(net, x, y, eps=never, queries=40, keep=keep)) == ONCE
 
 
 def test_the_strongest_waits_a_fixed_number_of_times_for_each_attack_it_tries(task):
@@ -198,13 +202,20 @@ def test_every_network_answers_on_the_device_of_its_input(name, request):
     assert moved(net, fake)(on_gpu(2, *shape)).device.type == "cuda"
 
 
-@pytest.mark.parametrize("way", views.WAYS)
-def test_every_view_stays_on_the_device(way, fake):
+@contextmanager
+def flips_forgotten():
+    """Fake matrices are not remembered for the tests that come."""
     dct._flipper_as.cache_clear(), dct._keeper_as.cache_clear()
     try:
-        assert views.view(f"{way} mnist").see(on_gpu(3, *SHAPE)).device.type == "cuda"
+        yield
     finally:
         dct._flipper_as.cache_clear(), dct._keeper_as.cache_clear()
+
+
+@pytest.mark.parametrize("way", views.WAYS)
+def test_every_view_stays_on_the_device(way, fake):
+    with flips_forgotten():
+        assert views.view(f"{way} mnist").see(on_gpu(3, *SHAPE)).device.type == "cuda"
 
 
 SPACES = {
@@ -250,11 +261,20 @@ def test_a_step_of_every_measurement_stays_on_the_device(monkeypatch, request):
 ATTACKS = {
     "pgd": (attacks.pgd, {"eps": 1.0, "steps": 3}),
     "pgd, largest change": (attacks.pgd, {"eps": 0.1, "steps": 3, "norm": "linf", "loss": "scaled"}),
+    "pgd, last": (attacks.pgd, {"eps": 1.0, "steps": 3, "keep": "last"}),
+    "pgd, worst": (attacks.pgd, {"eps": 1.0, "steps": 3, "restarts": 2, "keep": "worst"}),
+    "pgd, flipped box": (
+        attacks.pgd,
+        {"eps": 1.0, "steps": 3, "box": boxes.Flipped(), "projection": "dykstra"},
+    ),
+    "fgsm": (attacks.fgsm, {"eps": 0.1, "random_start": True, "box": boxes.Flipped()}),
+    "bim": (attacks.bim, {"eps": 0.1, "steps": 3}),
     "ddn": (attacks.ddn, {"steps": 3}),
     "carlini_wagner": (attacks.carlini_wagner, {"steps": 2, "searches": 2}),
     "carlini_wagner, as published": (attacks.carlini_wagner, {"steps": 2, "searches": 2, "loss": "margin"}),
     "carlini_wagner, no box": (attacks.carlini_wagner, {"steps": 2, "searches": 2, "box": None}),
     "square": (attacks.square, {"eps": 0.1, "queries": 3}),
+    "square, worst": (attacks.square, {"eps": 0.1, "queries": 3, "keep": "worst", "box": boxes.Flipped()}),
     "fmn": (attacks.fmn, {"steps": 3}),
     "fmn, no box": (attacks.fmn, {"steps": 3, "box": None}),
     "shrinking_ball": (attacks.shrinking_ball, {"eps": 1.0, "steps": 3}),
@@ -272,8 +292,36 @@ def test_every_attack_stays_on_the_device(name, monkeypatch, request):
     monkeypatch.setattr(search.Seen, "warn", lambda *given: None)
     monkeypatch.setattr(search.seeds, "generator", lambda *given: None)
     attack, options = ATTACKS[name]
-    found = attack(model, on_gpu(4, *SHAPE), on_gpu(4, dtype=torch.int64), **options)
+    with flips_forgotten():
+        found = attack(model, on_gpu(4, *SHAPE), on_gpu(4, dtype=torch.int64), **options)
     assert {t.device.type for t in (found.images, found.found, found.stuck)} == {"cuda"}
+
+
+ADVERSARIES = {
+    "last": {},
+    "worst": {"keep": "worst", "norm": "linf"},
+    "flipped box": {"box": boxes.Flipped(), "projection": "dykstra"},
+    "subspace": {"subspace": SPACES["window"](), "box": None},
+}
+
+
+@pytest.mark.parametrize("name", ADVERSARIES)
+def test_every_adversary_stays_on_the_device(name, request):
+    net, watch = nets.lenet(0), (SPACES["window"](), SPACES["span"]())
+    net = moved(net, request.getfixturevalue("fake"))
+
+    class Moved(nn.Module):
+        def forward(self, x):
+            return net(x)
+
+    foe, x = adversary.Adversary(eps=1.0, steps=2, **ADVERSARIES[name]), on_gpu(4, *SHAPE)
+    with flips_forgotten():
+        images = foe.perturb(Moved(), x, on_gpu(4, dtype=torch.int64), None)
+    assert images.device.type == "cuda"
+    moves = perturbations.Perturbations(watch)
+    moves.add(images - x, on_gpu(4, dtype=torch.bool))
+    with pytest.raises(DataDependentOutputException):  # all is on one device, and has no values to read
+        moves.numbers()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from . import progress as progress
 from . import seeds as seeds
+from .boundary import adversary as adversary
 from .boundary import attacks as attacks
+from .boundary import boxes as boxes
 from .boundary import line_scan as line_scan
 from .boundary import margins as margins
 from .features import low_rank as low_rank

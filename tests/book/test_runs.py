@@ -3,10 +3,11 @@ import importlib
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import nbformat
@@ -16,9 +17,10 @@ import torch
 from nbclient import NotebookClient
 from torch import nn
 
-from tightrope import intervals, margins, nets, training
+from tightrope import boxes, intervals, margins, nets, spectra, training
 from tightrope.book import checkout as layout
 from tightrope.book import kept, networks, records, runs
+from tightrope.boundary.adversary import Adversary
 from tightrope.fingerprint import fingerprint
 
 CHAPTER = "01-synthetic-margins"
@@ -515,32 +517,100 @@ def test_whatever_decides_a_training_decides_its_key(run, problem, trainings, ch
     assert len(trainings) == 2
 
 
-def test_the_code_of_networks_and_training_is_part_of_the_key(tmp_path, monkeypatch):
-    import shutil
+PICTURE = (1, 4, 4)
+LOW, HIGH = spectra.dct_windows(PICTURE, 2, 2)
+FOE = Adversary(eps=0.3, steps=2, box=None, subspace=LOW, watch=(LOW, HIGH))
 
+
+def test_a_field_of_the_adversary_is_part_of_the_key(run, trainings):
+    """Every one of them, one after another, and none is the same as a training before."""
+    x = torch.rand(32, *PICTURE, generator=torch.Generator().manual_seed(0))
+    y = (x.sum((1, 2, 3)) > 8).long()
+    make = lambda seed: nets.mlp(16, (4,), 2, seed=seed)
+    others = {"eps": 0.4, "steps": 3, "step": 0.1, "random_start": False, "loss": "margin", "keep": "worst"}
+    others |= {"projection": "dykstra", "subspace": HIGH, "watch": (HIGH, LOW)}
+    foes = [FOE, *(replace(FOE, **{name: value}) for name, value in others.items())]
+    foes += [Adversary(eps=0.3, steps=2), Adversary(eps=0.3, steps=2, norm="linf")]
+    foes += [Adversary(eps=0.3, steps=2, box=box) for box in ((0.0, 2.0), boxes.Interval(0.0, 1.5))]
+    # Each field is another's at least once.
+    assert {f.name for f in fields(Adversary)} == {*others, "norm", "box"}
+    logs = [run.network(make, x, y, replace(RECIPE, against=foe))[1] for foe in (None, *foes)]
+    assert len(trainings) == 1 + len(foes)
+    same = replace(FOE, subspace=spectra.dct_windows(PICTURE, 2, 2)[0])
+    assert runs.start(CHAPTER).network(make, x, y, replace(RECIPE, against=same))[1] == logs[1]
+    assert len(trainings) == 1 + len(foes)
+    kept_outside = logs[1].perturbations[-1].energy[1]
+    assert kept_outside.high < 1e-9 < logs[1].perturbations[-1].energy[0].median
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """A copy of the library to edit, whose code is that of the networks' keys."""
     package = tmp_path / "tightrope"
     shutil.copytree(Path(networks.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(networks, "__file__", str(package / "book" / "networks.py"))
-
-    def key():
-        networks._reached.cache_clear()
-        return networks._code(build(0))
 
     def edit(module, old, new):
         text = (package / module).read_text()
         assert old in text
         (package / module).write_text(text.replace(old, new, 1))
+        networks._reached.cache_clear()
 
+    networks._reached.cache_clear()
+    yield edit
+    networks._reached.cache_clear()
+
+
+def test_the_code_of_an_adversary_is_part_of_the_key(library):
+    keys = lambda: [
+        networks._code(build(0), foe) for foe in (None, FOE, Adversary(eps=1.0, box=boxes.Flipped()))
+    ]
+    before = keys()
+    assert len(set(before)) == 3
+    library("boundary/adversary.py", '"""Adversarial', '"""Reworded: adversarial')
+    library("boundary/attacks/pgd.py", '"""The last iterate', '"""Reworded: the last iterate')
+    library("boundary/attacks/ddn.py", "shrink: float = 0.05", "shrink: float = 0.06")
+    assert keys() == before
+    library("boundary/attacks/pgd.py", "2.5 * self.radius(k)", "2.6 * self.radius(k)")
+    steps = keys()
+    assert [a == b for a, b in zip(before, steps, strict=True)] == [True, False, False]
+    library("inputs/subspaces.py", "(self._a.like(x) @ (x", "(2 * self._a.like(x) @ (x")  # of a DCT window
+    windows = keys()
+    assert windows[1] != steps[1]
+    library("inputs/dct.py", "return rows @ x @ cols", "return 2 * rows @ x @ cols")  # of a flip
+    assert keys()[2] != windows[2]
+
+
+def test_the_code_of_a_chapter_s_own_adversary_is_part_of_the_key(run):
+    @dataclass(frozen=True)
+    class Own:
+        size: float
+        watch: tuple = ()
+
+        def check(self, x):
+            pass
+
+        def perturb(self, net, x, y, generator):
+            return x + self.size
+
+    first = Own(0.1)
+    key = networks._code(build(0), first)
+    assert key == networks._code(build(0), Own(0.1)) != networks._code(build(0), None)
+    Own.perturb = lambda self, net, x, y, generator: x - self.size
+    assert networks._code(build(0), first) not in (key, None)
+
+
+def test_the_code_of_networks_and_training_is_part_of_the_key(library):
+    key = lambda: networks._code(build(0))
     before = key()
-    edit("models/training.py", '"""', '"""Reworded. ')
-    edit("book/runs.py", "import copy", "import copy\nimport math as m")
+    library("models/training.py", '"""', '"""Reworded. ')
+    library("book/runs.py", "import copy", "import copy\nimport math as m")
     assert key() == before
-    edit("models/training.py", "loss.backward()", "(2 * loss).backward()")
+    library("models/training.py", "loss.backward()", "(2 * loss).backward()")
     after = key()
     assert after != before
-    edit("models/layers.py", "return x.flatten(1)", "return x.flatten(1) * 2")
+    library("models/layers.py", "return x.flatten(1)", "return x.flatten(1) * 2")
     assert key() not in (before, after)
-    networks._reached.cache_clear()
 
 
 def helper(monkeypatch, folder, name, text):

@@ -1,4 +1,4 @@
-"""What code a network's output depends on, beyond its structure and weights.
+"""What code a network's output depends on, beyond its structure and weights; and what an adversary's does.
 
 Classes and functions of a chapter or of a module beside it are followed by name: methods and what they call, modules
 by their whole file, plain values by content, the library's own by `code`. torch and other installed packages go by
@@ -7,6 +7,7 @@ version. Whatever cannot be named so is `Unreadable`, and such a network is not 
 
 from __future__ import annotations
 
+import dataclasses
 import dis
 import functools
 import sys
@@ -25,7 +26,7 @@ _HOOKS = {"_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _INNER = frozenset(vars(nn.Module())) - _HOOKS
 _NO_CODE = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__"} | {
     "__firstlineno__", "__static_attributes__", "__annotate_func__", "__annotations_cache__", "__abstractmethods__",
-    "_abc_impl",
+    "_abc_impl", "__dataclass_fields__", "__dataclass_params__", "__match_args__", "__repr__",
 }  # fmt: skip
 _INSTALLED = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")]
 
@@ -35,14 +36,15 @@ class Unreadable(Exception):
 
 
 class Behaviour:
-    """Collects what a network reaches. parts: the user's own, as text; library: names of ours,
+    """Collects what a network reaches, or other things do. parts: the user's own, as text; library: names of ours,
     "tightrope.models.nets.lenet", and whatever words the user's code mentions, for `code.key` to look up."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, *things: object) -> None:
         self.parts: list[str] = []
         self.library: set[str] = set()
         self._seen: dict[int, tuple[int, object]] = {}
-        self.visit(net)
+        for thing in things:
+            self.visit(thing)
 
     def visit(self, thing: object) -> None:
         """Follow one value. Raises Unreadable."""
@@ -77,6 +79,8 @@ class Behaviour:
                 self._all(*thing.items())
             case _ if hasattr(thing, "__wrapped__"):
                 self.visit(thing.__wrapped__)
+            case _ if dataclasses.is_dataclass(thing):
+                self._all(type(thing), *(getattr(thing, field.name) for field in dataclasses.fields(thing)))
             case _:
                 self._value(thing)
 
@@ -121,7 +125,7 @@ class Behaviour:
             self.parts.append(kind.__qualname__)
             self._all(*kind.__bases__)
             for name, member in sorted(vars(kind).items()):
-                if name not in _NO_CODE:
+                if name not in _NO_CODE and not _generated(member):
                     self.parts.append(name)
                     self.visit(member)
 
@@ -161,6 +165,11 @@ class Behaviour:
         elif package != "torch":  # which is in every key
             self.parts.append(f"{package} {_version(package)}")
         return True
+
+
+def _generated(member: object) -> bool:
+    """Whether `dataclass` wrote it: from the fields, whose values count themselves."""
+    return isinstance(member, FunctionType) and member.__code__.co_filename == "<string>"
 
 
 def _home(thing: object) -> str | None:

@@ -220,10 +220,11 @@ def trained(
     refusals.instance(Tensor, x=x, y=y, **refusals.given(x_test=x_test, y_test=y_test))
     refusals.device(device=device)
     refusals.function(warn=warn)
+    refusals.instance(training.Recipe, recipe=recipe)
     given = x, y, seed, x_test, y_test  # the data are read for their name where they lie, not on the device
     x, y, x_test, y_test = (t if t is None else t.to(device) for t in (x, y, x_test, y_test))
     net = _fresh(build, seed, device)
-    source = _code(net)
+    source = _code(net, recipe.against)
     if source is None:
         return net, training.fit(net, x, y, recipe, seed, x_test, y_test)
     versions = torch.__version__.split("+")[0].rsplit(".", 1)[0]
@@ -269,10 +270,10 @@ def _fresh(build: Build, seed: int, device: torch.device | str) -> nn.Module:
     return net.to(device)
 
 
-def _code(net: nn.Module) -> str | None:
+def _code(net: nn.Module, against: training.Perturber | None = None) -> str | None:
     """A key of the code that trains `net` and computes its output; None where some of it has no name."""
     try:
-        reached = Behaviour(net)
+        reached = Behaviour(net, *([] if against is None else [against]))
     except Unreadable:
         return None
     names = frozenset({"tightrope.models.training.fit", *reached.library})

@@ -13,14 +13,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tightrope import progress, refusals, seeds
-from tightrope.boundary import crossing
+from tightrope.boundary import boxes, crossing
+from tightrope.boundary.boxes import Box, inside, shortened, wide
 from tightrope.models.measured import check_input, measured
 
 Model = Callable[[Tensor], Tensor]
-Box = tuple[float, float] | None
 Search = Callable[["Task"], tuple[Tensor, Tensor]]
 
 LOSSES = ("scaled", "margin", "cross-entropy")
+KEEPS = ("first", "last", "worst")
 
 # The logits' spread under the scaled loss. Of 1 to 40, and against other measures of size, this is as strong as
 # cross-entropy on networks as they come; and from 15 on float32 rounds a softmax to one.
@@ -31,8 +32,9 @@ SPREAD = 10.0
 class Attack:
     """What an attack on x (N, *shape) came back with. The robust share is that of rows neither found nor stuck.
 
-    images  (N, *shape) the adversarial inputs; where none was found, x itself
-    found   (N,) False where the attack failed, which says nothing about other attacks
+    images  (N, *shape) the adversarial inputs; where none was found, x itself. With `keep` "last" or "worst" what the
+            attack ended at or liked best, adversarial or not
+    found   (N,) whether these are adversarial; False says nothing about other attacks
     stuck   (N,) not found, and no wonder: wherever the row's gradient was asked for it was zero or not finite (for
             the square attack: no query changed the margin), or its logits became NaN or infinite on the way
     start   (N, *shape) x
@@ -111,7 +113,7 @@ class Task:
         rows: Tensor,
         chunk: tuple[int, int],
     ):
-        self.net, self.x, self.labels, self.targeted, self.box = net, x, labels, targeted, box
+        self.net, self.x, self.labels, self.targeted, self.box = net, x, labels, targeted, boxes.read(box)
         self.draws, self.seen, self.numbers, self.chunk = draws, seen, rows, chunk
 
     def rows(self, rows: Tensor) -> Task:
@@ -171,13 +173,23 @@ class Task:
         return logits
 
     def clip(self, images: Tensor) -> Tensor:
-        return images if self.box is None else images.clamp(*self.box)
+        return images if self.box is None else self.box.clip(images)
 
-    def add(self, delta: Tensor) -> Tensor:
-        """x + δ in the box, rounded towards x where it must be rounded: no number of it is further from x than δ's."""
+    def add(self, delta: Tensor, radius: float, norm: str) -> Tensor:
+        """x + δ in box and ball, rounded towards x where it must be rounded: no length is beyond `radius`."""
+        images = self._plus(inside(delta, radius, norm))
+        return self.settle(self.clip(images), radius, norm)
+
+    def settle(self, images: Tensor, radius: float, norm: str) -> Tensor:
+        """Images whose pixels are of box and ball, in both where the box is not a box of pixels."""
+        if self.box is None or self.box.pixelwise:
+            return images
+        return self._plus(shortened(self.clip(images) - self.x, radius, norm))
+
+    def _plus(self, delta: Tensor) -> Tensor:
         images = self.x + delta
         beyond = (images - self.x).abs() > delta.abs()
-        return self.clip(torch.where(beyond, torch.nextafter(images, self.x), images))
+        return torch.where(beyond, torch.nextafter(images, self.x), images)
 
     def linear(self) -> Tensor:
         """(R,) where the boundary lies if the logits are linear, lead / ‖∇lead‖.
@@ -191,7 +203,7 @@ class Task:
         size = self.x.flatten(1).norm(dim=1)
         size = torch.where(size > 0, size, 1)
         if self.box is not None:
-            size = torch.full_like(size, (self.box[1] - self.box[0]) * math.sqrt(self.x[0].numel()))
+            size = torch.full_like(size, self.box.width * math.sqrt(self.x[0].numel()))
         distance = torch.where((length > 0) & (lead > 0), lead / length, size)
         for k in range(8):
             shorter = torch.minimum(distance / 4, size * 4 ** (1 - k))
@@ -203,7 +215,7 @@ class Task:
         """(R,) what lengths are counted in: the box's width or, without a box, `linear`."""
         if self.box is None:
             return self.linear()
-        return torch.full_like(self.x.flatten(1)[:, 0], self.box[1] - self.box[0])
+        return torch.full_like(self.x.flatten(1)[:, 0], self.box.width)
 
     def random(self, draw: str, *shape: int) -> Tensor:
         """(R, *shape) `draw` numbers ("normal_", "uniform_") in the inputs' dtype."""
@@ -225,19 +237,19 @@ def run(
     seen: Seen | None = None,
     only: Tensor | None = None,
     of: str = "gradients",
+    keep: str = "first",
 ) -> Attack:
     """`search` on each chunk of x, behind the checks that all attacks share.
 
     `only` (N,): the rows to attack, the others count as not found. With `seen`, what is met is added to it, and whoever
-    gave it warns. `of`: what is asked of the network.
+    gave it warns. `of`: what is asked of the network. `keep` "first": an input that is adversarial as it is stays.
     """
     refusals.function(model=model)
     check_input(model, x, of)
     refusals.tensor(("N", ...), x=x)
     refusals.labels(x, labels=labels)
     refusals.truth(targeted=targeted)
-    if box is not None:
-        refusals.interval(box=box)
+    box = boxes.read(box)
     if chunk is not None:
         refusals.whole(1, chunk=chunk)
     size = chunk or (256 if x.device.type == "cpu" else 4096)
@@ -262,7 +274,7 @@ def run(
             draws = seeds.generator(seed, f"attack: {name}, rows from {ends[0]}", x.device)
             task = Task(net, x[rows], labels[rows], targeted, box, draws, met, rows, ends)
             met.clean(rows, logits)
-            ready, part = task.over(logits), task.x
+            ready, part = task.over(logits) & (keep == "first"), task.x
             adversarial, hit = search(task)
             images[rows] = torch.where(wide(ready, part), part, adversarial.detach())
             found[rows] = ready | hit
@@ -272,28 +284,31 @@ def run(
     return Attack(images, found, stuck, x, {name: met.passes - before})
 
 
-def _check(logits: Tensor, x: Tensor, labels: Tensor, box: Box) -> None:
+def _check(logits: Tensor, x: Tensor, labels: Tensor, box: boxes.Interval | None) -> None:
     """What values alone tell, in one look at the device: finite logits, labels among the classes, inputs in the box."""
     finite = logits.isfinite().all()
     known = ((labels >= 0) & (labels < logits.shape[1])).all()
-    inside = ((x >= box[0]) & (x <= box[1])).all() if box is not None else torch.ones_like(known)
-    finite, known, inside = torch.stack([finite, known, inside]).tolist()
+    within = box.inside(x).all() if box is not None else torch.ones_like(known)
+    finite, known, within = torch.stack([finite, known, within]).tolist()
     if not finite:
         raise ValueError("The model returns NaN or infinite logits on the clean inputs.")
     if not known:
         raise ValueError(f"Labels must lie between 0 and {logits.shape[1] - 1}, the model's classes.")
-    if not inside:
-        raise ValueError(f"Some inputs lie outside the box {tuple(box)}: give another one, or box=None.")
+    if not within:
+        raise ValueError(f"Some inputs lie outside the box {box}: give another one, or box=None.")
+
+
+def keep_shortest(keep: object) -> None:
+    """Refuse what an attack without a radius cannot keep."""
+    if not (isinstance(keep, str) and keep == "shortest"):
+        raise ValueError(
+            "keep must be 'shortest': without a radius nothing bounds an attack's last iterate, or its worst."
+        )
 
 
 def keep_first(best: Tensor, found: Tensor, images: Tensor, over: Tensor) -> tuple[Tensor, Tensor]:
     """Keep the first adversarial image of every row."""
     return torch.where(wide(over & ~found, best), images, best), found | over
-
-
-def wide(values: Tensor, like: Tensor) -> Tensor:
-    """One value a row, shaped to meet `like`."""
-    return values.reshape(-1, *[1] * (like.dim() - 1))
 
 
 def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -302,12 +317,3 @@ def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
     vectors = vectors / wide(torch.where(largest > 0, largest, 1), vectors)
     length = vectors.flatten(1).norm(dim=1)
     return vectors / wide(length.clamp_min(1), vectors), length * largest
-
-
-def inside(delta: Tensor, radius: float, norm: str) -> Tensor:
-    """The nearest δ of an ℓ2 or ℓ∞ length of at most `radius`, less what the rounding of a length could add."""
-    tiny = torch.finfo(delta.dtype).eps
-    if norm == "linf":
-        return delta.clamp(-radius * (1 - tiny), radius * (1 - tiny))
-    radius = radius * (1 - 16 * tiny)
-    return delta * wide(radius / delta.flatten(1).norm(dim=1).clamp_min(radius), delta)

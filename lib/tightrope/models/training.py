@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,11 @@ from torch.nn.functional import cross_entropy
 from tightrope import progress, refusals, seeds
 from tightrope._files import reason, replacing
 from tightrope.fingerprint import fingerprint
+from tightrope.inputs.subspaces import Subspace
 from tightrope.models import measured, outputs, pair_losses
 from tightrope.models.layers import Normalise
 from tightrope.models.loans import borrowed
+from tightrope.models.perturbations import Perturbations, Summary
 from tightrope.models.trial import TO_255, to_255
 
 OBJECTIVES = {
@@ -33,6 +36,23 @@ OBJECTIVES = {
     "squared pairs": pair_losses.on_labels(pair_losses.squared_pairs),
     "balanced squares": pair_losses.on_labels(pair_losses.balanced_squares),
 }
+
+
+@runtime_checkable
+class Perturber(Protocol):
+    """Who moves every batch before a network is trained on it: `tightrope.adversary.Adversary`.
+
+    A frozen dataclass, for its content names the training. `watch`: the subspaces in which a log keeps the energy of
+    what was added. Whatever `perturb` does to the network, its modes and batch norm's averages too, it undoes.
+    """
+
+    watch: tuple[Subspace, ...]
+
+    def check(self, x: Tensor) -> None:
+        """Raises ValueError for data x (N, …) that it cannot perturb; asked once, before training."""
+
+    def perturb(self, net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+        """x (N, …) with labels y (N,), perturbed, without a gradient; all that is random comes from the generator."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,9 @@ class Recipe:
     to 0 at its end, batch by batch; "constant" keeps `lr`. `clip` bounds the gradient's norm. `stop_at`: the
     test accuracy at which training ends early. `momentum` is SGD's. `precision` "bfloat16" is autocast, off until its
     accuracy has been compared with float32's.
+
+    `against`: an adversary, who perturbs every batch before the network is trained on it, in place of the batch; the
+    batches are those of a training without.
     """
 
     optimizer: str = "sgd"
@@ -59,10 +82,14 @@ class Recipe:
     stop_at: float | None = None
     loss: str = "cross-entropy"
     precision: str = "float32"
+    against: Perturber | None = None
 
     def __post_init__(self) -> None:
         refusals.choice(tuple(OBJECTIVES), loss=self.loss)
         refusals.choice(("float32", "bfloat16"), precision=self.precision)
+        if isinstance(self.against, type):
+            raise ValueError(f"against must be made before it is given: {self.against.__name__}(...).")
+        refusals.instance(Perturber, **refusals.given(against=self.against))
         refusals.choice(("sgd", "adam"), optimizer=self.optimizer)
         refusals.choice(("triangular", "constant"), schedule=self.schedule)
         refusals.whole(1, batch=self.batch, epochs=self.epochs)
@@ -88,11 +115,15 @@ TABLE1 = Recipe(lr=0.01, epochs=20, stop_at=1.0)
 
 @dataclass(frozen=True)
 class Log:
-    """What `fit` saw: one entry an epoch. `accuracy` is empty without test data; `stopped`: by `stop_at`."""
+    """What `fit` saw: one entry an epoch. `accuracy` is empty without test data; `stopped`: by `stop_at`.
+
+    `perturbations`: what the recipe's adversary added to the epoch's images, empty without one.
+    """
 
     loss: tuple[float, ...]
     accuracy: tuple[float, ...]
     stopped: bool
+    perturbations: tuple[Summary, ...] = ()
 
     @property
     def epochs(self) -> int:
@@ -144,6 +175,9 @@ def fit(
         raise ValueError("A recipe with stop_at needs x_test and y_test, whose accuracy it waits for.")
     if on_epoch is not None:
         refusals.function(on_epoch=on_epoch)
+    foe = recipe.against
+    if foe is not None:
+        foe.check(x)
     if len(x) % recipe.batch == 1 or recipe.batch == 1:
         _check_alone(net, x, recipe.batch)
     weights = [p for p in net.parameters() if p.requires_grad]
@@ -155,7 +189,8 @@ def fit(
     half = recipe.precision == "bfloat16"
     optimizer = _optimizer(weights, recipe)
     generator = seeds.generator(seed, "batches", x.device)
-    state = _State(net, optimizer, generator)
+    draws = seeds.generator(seed, "adversary", x.device)
+    state = _State(net, optimizer, generator, draws)
     keep = None
     if checkpoint is not None:
         refusals.instance((str, os.PathLike), checkpoint=checkpoint)
@@ -169,6 +204,7 @@ def fit(
         net.train()
         order = torch.randperm(len(x), generator=generator, device=x.device)
         total = torch.zeros((), device=x.device)
+        moves = Perturbations(() if foe is None else foe.watch)
         # The caller's autocast would reach the backward pass.
         plain = torch.autocast(x.device.type, enabled=False)
         with torch.enable_grad(), _same_every_time(), plain:
@@ -177,8 +213,14 @@ def fit(
                 rate = recipe.rate((state.epochs + (i + 1) / batches) / recipe.epochs)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
+                clean = images = x[rows].contiguous(memory_format=layout)
+                if foe is not None:
+                    # A context of its own: weights cast where no gradient is wanted must not be met again.
+                    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
+                        images = foe.perturb(net, clean, y[rows], draws)
+                    images = images.contiguous(memory_format=layout)
                 with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
-                    logits = outputs.logits(net(x[rows].contiguous(memory_format=layout)))
+                    logits = outputs.logits(net(images))
                     loss = OBJECTIVES[recipe.loss](logits, y[rows])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -186,6 +228,8 @@ def fit(
                     nn.utils.clip_grad_norm_(weights, recipe.clip)
                 optimizer.step()
                 total += loss.detach().float() * len(rows)
+                if foe is not None:
+                    moves.add(images - clean, logits.detach().argmax(1) != y[rows])
         net.eval()
         # The epoch's one wait for the device. A last step may blow up weights whose loss was still a number.
         largest = nn.utils.get_total_norm([p.detach() for p in weights], math.inf)
@@ -196,6 +240,8 @@ def fit(
                 f"Training diverged in epoch {state.epochs} (loss {state.loss[-1]}): use a smaller learning "
                 f"rate than {recipe.lr:g} or clip the gradients."
             )
+        if foe is not None:
+            state.moves.append(moves.numbers())
         if x_test is not None:
             state.accuracy.append(accuracy(net, x_test, y_test))
             state.stopped = recipe.stop_at is not None and state.accuracy[-1] >= recipe.stop_at
@@ -207,7 +253,7 @@ def fit(
             break
     net.eval()
     optimizer.zero_grad(set_to_none=True)
-    return Log(tuple(state.loss), tuple(state.accuracy), state.stopped)
+    return Log(tuple(state.loss), tuple(state.accuracy), state.stopped, tuple(map(Summary.of, state.moves)))
 
 
 def accuracy(net: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, batch: int = 1_000) -> float:
@@ -261,10 +307,13 @@ def augmented(x: Tensor, y: Tensor, copies: int = 2, shift: int = 2, seed: int =
 class _State:
     """All that a training is made of between two epochs, and its file."""
 
-    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> None:
-        self.net, self.optimizer, self.generator = net, optimizer, generator
+    def __init__(
+        self, net: nn.Module, optimizer: torch.optim.Optimizer, *generators: torch.Generator
+    ) -> None:
+        self.net, self.optimizer, self.generators = net, optimizer, generators
         self.loss: list[float] = []
         self.accuracy: list[float] = []
+        self.moves: list[list[float]] = []
         self.stopped = False
         self.key = ""
 
@@ -282,18 +331,21 @@ class _State:
             return
         self.net.load_state_dict(kept["net"])
         self.optimizer.load_state_dict(kept["optimizer"])
-        self.generator.set_state(kept["generator"])
+        for generator, drawn in zip(self.generators, kept["generators"], strict=True):
+            generator.set_state(drawn)
         self.loss, self.accuracy, self.stopped = kept["loss"], kept["accuracy"], kept["stopped"]
+        self.moves = kept["moves"]
 
     def save(self, path: Path) -> bool:
         kept = {
             "key": self.key,
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
+            "generators": [generator.get_state() for generator in self.generators],
             "loss": self.loss,
             "accuracy": self.accuracy,
             "stopped": self.stopped,
+            "moves": self.moves,
         }
         buffer = io.BytesIO()
         torch.save(kept, buffer)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tightrope import refusals
-from tightrope.boundary.search import Attack, Box, Model, Search, Task, run, unit, wide
+from tightrope.boundary.search import Attack, Box, Model, Search, Task, keep_shortest, run, unit, wide
 
 
 def carlini_wagner(
@@ -24,6 +24,7 @@ def carlini_wagner(
     loss: str = "scaled",
     targeted: bool = False,
     box: Box = (0.0, 1.0),
+    keep: str = "shortest",
     seed: int = 0,
     chunk: int | None = None,
 ) -> Attack:
@@ -41,6 +42,7 @@ def carlini_wagner(
     3.3 gives a black image back for a row that it does not reach, and counts that as found wherever the model errs on
     black; leaving those out, the two find the same rows.)
     """
+    keep_shortest(keep)
     search = adam(steps, searches, rate, constant, confidence, loss)
     return run(search, model, x, labels, targeted, box, seed, chunk, "Carlini–Wagner")
 
@@ -122,7 +124,11 @@ class _Tanh(_Raw):
 
     def __init__(self, task: Task):
         super().__init__(task)
-        self.low, self.half = task.box[0], (task.box[1] - task.box[0]) / 2
+        if not task.box.pixelwise:
+            raise ValueError(
+                "loss='margin' walks in tanh space, which needs a box that is an interval: use 'scaled'."
+            )
+        self.low, self.half = task.box.low, task.box.width / 2
         self.origin = torch.atanh(((task.x - self.low) / self.half - 1) * (1 - 1e-6))
 
     def images(self, v: Tensor) -> Tensor:

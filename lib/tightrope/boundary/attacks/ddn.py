@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tightrope import refusals
-from tightrope.boundary.search import LOSSES, Attack, Box, Model, Search, Task, run, unit, wide
+from tightrope.boundary.search import LOSSES, Attack, Box, Model, Search, Task, keep_shortest, run, unit, wide
 
 
 def ddn(
@@ -22,6 +22,7 @@ def ddn(
     loss: str = "scaled",
     targeted: bool = False,
     box: Box = (0.0, 1.0),
+    keep: str = "shortest",
     seed: int = 0,
     chunk: int | None = None,
 ) -> Attack:
@@ -35,6 +36,7 @@ def ddn(
     `loss`: "scaled" (cross-entropy of logits brought to a spread of ten) or "margin", which do not depend on the scale
     of the logits, or "cross-entropy": as published, exempt from that, and stuck where it saturates.
     """
+    keep_shortest(keep)
     return run(descent(steps, start, shrink, loss), model, x, labels, targeted, box, seed, chunk, "DDN")
 
 

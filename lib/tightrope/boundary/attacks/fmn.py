@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tightrope import refusals
-from tightrope.boundary.search import Attack, Box, Model, Search, Task, run, unit, wide
+from tightrope.boundary.search import Attack, Box, Model, Search, Task, keep_shortest, run, unit, wide
 
 
 def fmn(
@@ -21,6 +21,7 @@ def fmn(
     shrink: float = 0.05,
     targeted: bool = False,
     box: Box = (0.0, 1.0),
+    keep: str = "shortest",
     seed: int = 0,
     chunk: int | None = None,
 ) -> Attack:
@@ -32,6 +33,7 @@ def fmn(
     the step from `stride` to a hundredth of that along a cosine. Steps are in widths of the box; without a box, in
     distances to the linearised boundary. Nothing depends on the scale of the logits.
     """
+    keep_shortest(keep)
     return run(nearest(steps, stride, shrink), model, x, labels, targeted, box, seed, chunk, "FMN")
 
 

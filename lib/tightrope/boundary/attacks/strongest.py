@@ -13,19 +13,22 @@ from tightrope import progress, refusals
 from tightrope.boundary.attacks.carlini_wagner import adam
 from tightrope.boundary.attacks.ddn import descent
 from tightrope.boundary.attacks.fmn import nearest
-from tightrope.boundary.attacks.pgd import ascent
+from tightrope.boundary.attacks.pgd import Walk, ascent
 from tightrope.boundary.attacks.square import painting
 from tightrope.boundary.search import Attack, Box, Model, Search, Seen, run, wide
 
 # What a name runs: the attack's own name, from which it draws, and its search at a radius, norm, steps and restarts,
 # given the best images so far.
 MEMBERS: dict[str, tuple[str, Callable[[float | None, str, int, int, Tensor], Search]]] = {
-    "pgd scaled": ("PGD", lambda eps, norm, n, k, _: ascent(eps, norm, n, None, k, "scaled")),
-    "pgd margin": ("PGD", lambda eps, norm, n, k, _: ascent(eps, norm, n, None, k, "margin")),
-    "pgd cross-entropy": ("PGD", lambda eps, norm, n, k, _: ascent(eps, norm, n, None, k, "cross-entropy")),
+    "pgd scaled": ("PGD", lambda eps, norm, n, k, _: ascent(Walk(eps, norm, n, None, "scaled"), k)),
+    "pgd margin": ("PGD", lambda eps, norm, n, k, _: ascent(Walk(eps, norm, n, None, "margin"), k)),
+    "pgd cross-entropy": (
+        "PGD",
+        lambda eps, norm, n, k, _: ascent(Walk(eps, norm, n, None, "cross-entropy"), k),
+    ),
     "shrinking ball": (
         "shrinking ball",
-        lambda eps, norm, n, k, _: ascent(eps, norm, n, None, k, "scaled", wider=2.0),
+        lambda eps, norm, n, k, _: ascent(Walk(eps, norm, n, None, "scaled", wider=2.0), k),
     ),
     "square": ("square attack", lambda eps, norm, n, k, _: painting(eps, 10 * n, 0.8)),
     "ddn": ("DDN", lambda eps, norm, n, k, _: descent(n, 1.0, 0.05, "scaled")),

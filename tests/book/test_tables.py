@@ -77,4 +77,5 @@ def test_a_result_is_a_number_with_what_it_is_worth():
     assert (str(r), f"{r:.1f}", f"{r:1}", float(r)) == ("2.50 (1.00–not met)", "2.5", "2", 2.5)
     assert str(Result(2.5, (-1, 3))) == "2.50 (-1 to 3)"
     assert str(Result(2.5, (2.5, 2.5))) == "2.50"
+    assert (f"{Result(5e-7):.0e}", f"{Result(0.0):.0e}", f"{Result(-0.0):.1e}") == ("5·10⁻⁷", "0", "0")
     assert repr(Table(["", "x"], [["a", r], ["b", None]])) == "   x\na  2.50 (1.00–not met)\nb  –"

@@ -147,5 +147,6 @@ def number(value: object, digits: int | None = 3) -> str:
 
 
 def raised(text: str) -> str:
-    """5e-07 as 5·10⁻⁷, for pages and terminals alike."""
+    """5e-07 as 5·10⁻⁷ and 0e+00 as 0, for pages and terminals alike."""
+    text = re.sub(r"^-?0(\.0*)?e[+-]\d+$", "0", text)
     return re.sub(r"e([+-]\d+)$", lambda e: "·10" + str(int(e[1])).translate(_RAISED), text)

@@ -55,8 +55,8 @@ def painting(eps: float, queries: int, share: float, keep: str = "first") -> Sea
         images = task.add(coin(task, channels, 1, width).expand_as(task.x), eps, "linf")
         clean = task.lead(task.answer(task.x))
         value = torch.full_like(clean, -math.inf)
-        best, found, rows = task.x, torch.zeros_like(task.labels, dtype=torch.bool), torch.arange(len(task.x))
-        rows = rows.to(task.x.device)
+        best, found = task.x, torch.zeros_like(task.labels, dtype=torch.bool)
+        rows = torch.arange(len(task.x), device=task.x.device)
         new, mine = images, task
         for k in range(queries):
             logits = mine.answer(new)
@@ -70,9 +70,8 @@ def painting(eps: float, queries: int, share: float, keep: str = "first") -> Sea
             else:
                 kept, flags = images[rows], torch.where(better, over, found[rows])
             best, found = best.index_copy(0, rows, kept), found.index_copy(0, rows, flags)
-            if (
-                k % 16 == 15 and keep == "first"
-            ):  # rows that are done leave, now and then: it costs a device a stop
+            # Rows that are done leave, now and then: it costs a device a stop.
+            if k % 16 == 15 and keep == "first":
                 rows = (~found).nonzero().squeeze(1)
                 if not len(rows):
                     break

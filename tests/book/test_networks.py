@@ -22,7 +22,10 @@ def test_every_network_sees_its_view(name):
     with torch.no_grad():
         logits = net(torch.rand(1, *view.shape, generator=torch.Generator().manual_seed(0)))
     assert logits.shape == (1, 2 if found.classes else view.classes)
-    assert networks._code(net) is not None
+    assert networks._code(net, found.recipe.against) is not None
+    if found.recipe.against:
+        images = torch.rand(2, *views.view(view.source).shape, generator=torch.Generator().manual_seed(0))
+        found.recipe.against.check(view.see(images))  # its box holds what the network sees
     assert bool(found.title) == bool(found.classes)  # those of chapter 4 are called by it
 
 

@@ -1,9 +1,10 @@
 """The book's networks, and what trains them: the same structure, start, data, recipe and seed are trained once.
 
 `BOOK` lists the networks that chapters share, by name, with what they see, how they are made and trained, and their
-sizes in every profile; `book("flipped mnist lenet", "quick", "cpu")` is one of them at its size. `trained` trains any
-network and keeps it. They lie in `$TIGHTROPE_CACHE`, else in `build/networks` of the checkout, else in
-`~/.cache/tightrope/networks`. Any of them may be deleted at any time.
+sizes in every profile; `book("flipped mnist lenet", "quick", "cpu")` is one of them at its size. A "robust" one is
+trained adversarially; `replace(recipe, against=None)` is its control's recipe. `trained` trains any network and keeps
+it. They lie in `$TIGHTROPE_CACHE`, else in `build/networks` of the checkout, else in `~/.cache/tightrope/networks`. Any
+of them may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from tightrope._files import reason, replacing
 from tightrope.book import checkout as layout
 from tightrope.book import code, kept
 from tightrope.book.behaviour import Behaviour, Unreadable
+from tightrope.boundary import boxes
+from tightrope.boundary.adversary import Adversary
 from tightrope.fingerprint import fingerprint
-from tightrope.inputs import data, views
+from tightrope.inputs import data, spectra, views
 from tightrope.models import nets, training
 
 Build = Callable[[int], nn.Module]
@@ -174,6 +177,27 @@ _GPU = {"train": (0, 0, 0, None), "copies": (1,), "epochs": (30,), "test": (None
 _HALF = {"train": (0, 0, None), "copies": (2,), "epochs": (2,), "test": (None,)}
 
 
+_ROBUST = {"train": (300, 12_000, None), "epochs": (1, 3, 10), "test": (100, None)}
+_ROBUST_CIFAR = {"train": (32, 0, 20_000), "epochs": (1, 0, 8), "test": (32, 0, None)}
+_ROBUST_RESNET = _ROBUST_CIFAR | {"train": (32, 0, 10_000)}
+
+
+def _against(
+    eps: float, shape: tuple[int, int, int], step: int, box: boxes.Box = (0.0, 1.0)
+) -> training.Recipe:
+    """HMT's recipe on ℓ2 perturbations of length eps, whose energy is kept window by window."""
+    windows = tuple(spectra.dct_windows(shape, size=8, step=step))
+    return replace(training.HMT, against=Adversary(eps, box=box, watch=windows))
+
+
+_DIGITS_AT_2 = partial(_against, 2.0, (1, 28, 28), 1)
+_CIFAR_AT_1 = partial(_against, 1.0, (3, 32, 32), 2)
+
+
+def _colour_lenet(seed: int, mean: Tensor, std: Tensor) -> nn.Module:
+    return nets.lenet(seed, shape=(3, 32, 32), mean=mean, std=std)
+
+
 def _resnet9(seed: int, mean: Tensor, std: Tensor) -> nn.Module:
     return nets.resnet9(seed, width=16, mean=mean, std=std)
 
@@ -187,6 +211,12 @@ BOOK = {
     "half-size imagenette128 resnet9": Network("half-size imagenette128", _resnet9, training.HMT, **_HALF),
     "imagenette128 resnet18": Network("imagenette128", _large(nets.resnet18), training.HMT, **_GPU),
     "imagenette128 resnet50": Network("imagenette128", _large(nets.resnet50), training.HMT, **_GPU),
+    "mnist robust lenet": Network("mnist", nets.lenet, _DIGITS_AT_2(), **_ROBUST),
+    "flipped mnist robust lenet": Network(
+        "flipped mnist", nets.lenet, _DIGITS_AT_2(boxes.Flipped()), **_ROBUST
+    ),
+    "cifar10 robust lenet": Network("cifar10", _colour_lenet, _CIFAR_AT_1(), **_ROBUST_CIFAR),
+    "cifar10 robust fast_resnet": Network("cifar10", nets.fast_resnet, _CIFAR_AT_1(), **_ROBUST_RESNET),
     **_in_pairs(),
 }
 

@@ -251,3 +251,16 @@ def test_a_stored_run_does_not_depend_on_another_profile_s_sizes(checkout):
     assert key("N=(1, 2, 3)", "quick") != key("N=(1, 7, 3)", "quick")
     assert key("N=((1, 2), None, (3, 4))") != key("N=((1, 2), None, (3, 5))")
     assert key("N=many") != key("N=few")  # no row to take one from
+
+
+def test_words_do_not_make_a_stored_run_stale(checkout):
+    def key(cell: str) -> str:
+        return keys.stored_key(checkout, notebook(cell), "paper")
+
+    assert key('said = run.text("It is {a}." + so)') == key('said = run.text("That is {a.b}." + so)')
+    assert key('run.text("It is {a}.", so=so)') != key('run.text("It is {a}.", so=so + so)')
+    table = 'run.table("a.{{q}}", of, columns="{}", head="{}", caption="{}")'.format
+    assert key(table("q", "one", "two")) == key(table("q", "three", "four"))
+    assert key(table("q", "one", "two")) != key(table("p", "one", "two"))
+    assert key('run.record("a", 1)') != key('run.record("b", 1)')
+    assert key('run.text("a")\nx = 1') != key('run.text("a")\nx = 2')

@@ -62,12 +62,12 @@ def same_code(key: str, other: str) -> bool:
 
 
 def stored_key(checkout: Checkout, cells: Iterable[Mapping], profile: str) -> str:
-    """The key of a stored run of a profile: the code that measures, so neither `figure` cells nor the sizes of another
-    profile, nor the book's machinery."""
+    """The key of a stored run of a profile: the code that measures, so neither `figure` cells nor the words of
+    `run.text` and of captions, nor the sizes of another profile, nor the book's machinery."""
     sources = [c["source"] for c in cells if c["cell_type"] == "code" and "figure" not in _tags(c)]
     return code.digest(
-        "stored 3",
-        *(code.cell_form(_sized(source, profile)) for source in sources),
+        "stored 4",
+        *(code.cell_form(_measuring(source, profile)) for source in sources),
         code.key(sources, checkout.package, code.measures),
     )
 
@@ -98,21 +98,36 @@ def _tags(cell: Mapping) -> list[str]:
     return cell.get("metadata", {}).get("tags", [])
 
 
-def _sized(source: str, profile: str) -> str:
-    """The code of a cell with the sizes of one profile alone: of `run.sizes(N=(1, 2, 3))` one number."""
-    if ".sizes(" not in source:
-        return source
+def _measuring(source: str, profile: str) -> str:
+    """The code of a cell without the words it prints, see `_words`, and with the sizes of one profile alone: of
+    `run.sizes(N=(1, 2, 3))` one number."""
     try:
         tree = ast.parse(source)
     except SyntaxError:
         return source
     for call in ast.walk(tree):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "sizes":
+        if not isinstance(call, ast.Call):
+            continue
+        name = getattr(call.func, "attr", None) or getattr(call.func, "id", None)
+        if name == "sizes":
             for size in call.keywords:
                 row = size.value
                 if isinstance(row, ast.Tuple | ast.List) and len(row.elts) == len(PROFILES):
                     size.value = row.elts[PROFILES.index(profile)]
+        for words in _words(name, call):
+            for part in ast.walk(words):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    part.value = ""
     return ast.unparse(tree)
+
+
+def _words(name: str | None, call: ast.Call) -> list[ast.expr]:
+    """What of a call's arguments is words for the reader: all of `run.text`'s, a table's caption and first title."""
+    if name == "text":
+        return [*call.args, *(given.value for given in call.keywords)]
+    if name in ("table", "Table"):
+        return [given.value for given in call.keywords if given.arg in ("caption", "head")]
+    return []
 
 
 def _data_files(checkout: Checkout, sources: Iterable[str]) -> list[str]:

@@ -264,3 +264,20 @@ def test_words_do_not_make_a_stored_run_stale(checkout):
     assert key(table("q", "one", "two")) != key(table("p", "one", "two"))
     assert key('run.record("a", 1)') != key('run.record("b", 1)')
     assert key('run.text("a")\nx = 1') != key('run.text("a")\nx = 2')
+
+
+def test_what_a_drawing_cell_lends_to_a_measuring_one_counts(checkout):
+    def key(drawing: str, *measuring: str) -> str:
+        return keys.stored_key(checkout, notebook(drawing, *measuring, tags={0: ["figure"]}), "paper")
+
+    lender = "import math as m\n\ndef of(x):\n    return m.sqrt(x) * {}\n\nax.plot(of({}))".format
+    assert key(lender(1, 2), "run.record('a', of(3))") != key(lender(5, 2), "run.record('a', of(3))")
+    assert key(lender(1, 2), "run.record('a', of(3))") == key(lender(1, 4), "run.record('a', of(3))")
+    assert key(lender(1, 2), "run.record('a', 3)") == key(lender(5, 2), "run.record('a', 3)")
+    assert key(lender(1, 2), "def of(x):\n    return x") == key(lender(5, 2), "def of(x):\n    return x")
+    assert key("x = 1\ny = x", "run.record('a', y)") != key("x = 2\ny = x", "run.record('a', y)")
+    loop = "of = {{}}\nfor x in (1, 2):\n    of[x] = {}\n    plot(x)".format
+    assert key(loop("x"), "print(of)") != key(loop("-x"), "print(of)")
+    assert key(loop("x"), "print(x)") == key(loop("-x"), "print(x)")
+    for measuring in ("for x in y: print(x)", "[x for x in y]", "lambda x: x", "x = 5\nprint(x)"):
+        assert key("x = 1", measuring) == key("x = 2", measuring)

@@ -99,6 +99,48 @@ def reached(cells: Iterable[str], package: Path) -> list[tuple[str, str, str]]:
     return sorted(found)
 
 
+def lent(cells: Iterable[tuple[str, bool]]) -> list[str]:
+    """What cells that only draw lend to those that measure: the statements whose names a later one of these reads.
+
+    cells: in their order (source, whether it draws). A statement counts whole, and so do those that it reads from.
+    """
+    wanted: set[str] = set()
+    found = []
+    for statement, draws in reversed([(s, draws) for source, draws in cells for s in statements(source)]):
+        bound = _binds(statement)
+        if draws and not bound & wanted:
+            continue
+        if draws:
+            found.append(ast.unparse(statement))
+        wanted = (wanted - bound) | _reads(statement)
+    return found[::-1]
+
+
+def _binds(statement: ast.stmt) -> set[str]:
+    """The names that a statement binds or writes into (`found[key] = 1`); of a loop only the latter, for what it runs
+    over and its own helpers are rarely meant for others."""
+    written = {
+        node.value.id
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Subscript | ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+    }
+    return written if isinstance(statement, ast.For | ast.While) else written | _read(statement).names
+
+
+def _reads(statement: ast.stmt) -> set[str]:
+    """The names that a statement reads and does not bind on the way, as arguments or what a loop runs over."""
+    inside = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.arg):
+            inside.add(node.arg)
+        elif isinstance(node, ast.For | ast.comprehension):
+            inside |= {n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}
+    names = (n for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+    return {n.id for n in names} - inside
+
+
 def key(cells: Iterable[str], package: Path, counts: Callable[[str], bool] = lambda module: True) -> str:
     """A key of the library code that code cells depend on (the cells themselves are not part of it).
 

@@ -62,11 +62,13 @@ def same_code(key: str, other: str) -> bool:
 
 
 def stored_key(checkout: Checkout, cells: Iterable[Mapping], profile: str) -> str:
-    """The key of a stored run of a profile: the code that measures, so neither `figure` cells nor the words of
-    `run.text` and of captions, nor the sizes of another profile, nor the book's machinery."""
-    sources = [c["source"] for c in cells if c["cell_type"] == "code" and "figure" not in _tags(c)]
+    """The key of a stored run of a profile: the code that measures, so neither what `figure` cells draw (what they
+    define for others counts) nor the words of `run.text` and of captions, nor the sizes of another profile, nor the
+    book's machinery."""
+    kinds = [(c["source"], "figure" in _tags(c)) for c in cells if c["cell_type"] == "code"]
+    sources = [*code.lent(kinds), *(source for source, draws in kinds if not draws)]
     return code.digest(
-        "stored 4",
+        "stored 5",
         *(code.cell_form(_measuring(source, profile)) for source in sources),
         code.key(sources, checkout.package, code.measures),
     )

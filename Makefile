@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 help:
 	@echo 'make book     execute what changed, build the site'
-	@echo '                PROFILE=smoke|quick|paper  CHAPTERS="01 05"  DEVICE=cpu|cuda  SEED=0  PYTHON=python3.12'
+	@echo '                PROFILE=smoke|quick|paper  CHAPTERS="01 06"  DEVICE=cpu|cuda  SEED=0  PYTHON=python3.12'
 	@echo 'make test     unit tests, every chapter in smoke, the built pages, pairs, style'
 	@echo 'make test-long   what is longer: every chapter traced, a wheel without the book'
 	@echo 'make test-anywhere   the unit tests as other processors would run them: up to 12 configurations, 25 minutes'

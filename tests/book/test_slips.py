@@ -85,12 +85,15 @@ def record(**values):
 
 
 def test_the_page_says_what_each_run_measured(load):
-    one, two = load(slip(quantity=["q", "r"]), slip(id="slip.b", anchor="slip-b", source="other1999"))
+    one, two = load(
+        slip(quantity=["q", "r"], measures="how far"), slip(id="slip.b", anchor="slip-b", source="other1999")
+    )
     stored, here = record(q=1.5, r=True), record(q=2.5, r=False)
     stored["quantities"]["q"] |= {"interval": [1, 2], "unit": "ℓ2"}
     table = claims.Table([], stored, here, stale="its code has changed since")
     page = errata.page([one, two], {CHAPTER: table}, {"someone2020": "Someone 2020"})
-    assert "stored run (stale) 1.50 (1 to 2) ℓ2, yes; this run 2.50, no." in page
+    assert "**Measured.** How far: stored run (stale) 1.50 (1 to 2) ℓ2, yes; this run 2.50, no." in page
+    assert "**Measured.** not run yet" in page
     assert "{ref}`The cell that shows it <slip-a>`" in page
     assert "not run yet" in page  # of the other quantity there is nothing
     assert page.index("## Someone 2020") < page.index("### Equation (3)") < page.index("## other1999")
@@ -99,6 +102,7 @@ def test_the_page_says_what_each_run_measured(load):
 @pytest.mark.parametrize("entry", BOOK, ids=lambda s: s.id)
 def test_a_chapter_shows_each_of_its_slips_in_the_folded_section(entry):
     text = (ROOT / "book" / f"{entry.chapter}.md").read_text()
+    assert entry.measures, "say what the number beside it is"
     section = text.index("\n## Where the source slips\n")
     assert text.count(f"({entry.anchor})=\n") == 1
     at = text.index(f"({entry.anchor})=\n")

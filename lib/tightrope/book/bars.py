@@ -5,7 +5,7 @@ takes the page's colours. No torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -25,7 +25,7 @@ Ratio = tuple[str, dict[str, list[float]], tuple[float, float]]
 
 def ratios(claim: Claim, stored: Record, here: Record) -> list[Ratio]:
     """Everything about a claim divided by what was published; nothing where that is no positive number."""
-    if claim.own or not all(isinstance(p, int | float) and p > 0 for p in claim.printed):
+    if not all(isinstance(p, int | float) and p > 0 for p in claim.printed):
         return []
     if claim.rule[0] in ("holds", "increasing"):
         return []
@@ -45,6 +45,33 @@ def ratios(claim: Claim, stored: Record, here: Record) -> list[Ratio]:
 def drawn(claim: Claim, stored: Record, here: Record) -> str:
     """The bars of a claim, one under the other: the stored run filled, this run hollow."""
     return "".join(map(_bar, ratios(claim, stored, here)))
+
+
+def named(claim: Claim, stored: Record, here: Record) -> str:
+    """The same, each with its quantity's name before it where there are several, over an axis of its own for phones."""
+    found = ratios(claim, stored, here)
+    of = dict(zip(claim.quantity, labels(claim.quantity), strict=True))
+    lines = "".join(_line(of[ratio[0]] if len(claim.quantity) > 1 else "", _bar(ratio)) for ratio in found)
+    scale = axis().replace('role="img"', 'aria-hidden="true"')  # it is read once, in the table's head
+    return lines + _line("", scale, "tightrope-line tightrope-scale")
+
+
+def labels(quantities: Sequence[str]) -> list[str]:
+    """What tells quantities apart: their names without the parts that all of them begin or end with.
+
+    >>> labels(["table1.raw.u1.p5", "table1.raw.perp.p5"]), labels(["rise"])
+    (['u1', 'perp'], ['rise'])
+    """
+    parts = [name.split(".") for name in quantities]
+    shortest = min(map(len, parts)) - 1
+    first = next((i for i in range(shortest) if len({p[i] for p in parts}) > 1), shortest)
+    last = next((i for i in range(shortest - first) if len({p[-1 - i] for p in parts}) > 1), shortest - first)
+    return [".".join(p[first : len(p) - last]) for p in parts]
+
+
+def head() -> str:
+    """The axis over a column of named bars."""
+    return _line("", axis())
 
 
 def axis() -> str:
@@ -75,6 +102,11 @@ def _bar(ratio: Ratio) -> str:
     return _svg(f"{name}: {', '.join(said)}; from {number(band[0])} to {number(band[1])} counts", shapes)
 
 
+def _line(name: str, svg: str, kind: str = "tightrope-line") -> str:
+    return f'<div class="{kind}"><small>{escape(name)}</small>{svg}</div>'
+
+
 def _svg(label: str, shapes: str) -> str:
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}"'
-    return f'<svg class="tightrope-bar" role="img" aria-label="{escape(label)}" {size}>{shapes}</svg>'
+    label = escape(label)
+    return f'<svg class="tightrope-bar" role="img" aria-label="{label}" {size}><title>{label}</title>{shapes}</svg>'

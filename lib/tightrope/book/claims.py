@@ -13,13 +13,14 @@ from typing import Any
 
 from tightrope.book import bars, records, verdicts
 from tightrope.book.statements import Claim, load, published
-from tightrope.book.tables import html, number
+from tightrope.book.tables import html, measured, number
 from tightrope.book.verdicts import NOT_REPRODUCED, NOT_RUN, judge
 
 __all__ = ["KIND", "Claim", "Table", "load", "published", "table"]
 
 KIND = "claims"  # the tables' class on a page is `tightrope-claims`
-FEW = 3  # so many numbers are read; more are drawn
+FEW = 3  # so many numbers are read; more are drawn where a number was published for each,
+SOME = 4  # and folded where they can't be drawn and are more than that
 HEAD = ("claim", "published", "stored run", "this run", "verdict")
 
 
@@ -52,19 +53,27 @@ class Table:
         words = f"<strong>{escape(where)}</strong> " if where else ""
         words += escape(claim.statement)
         words += "".join(f"<br><em>{escape(note)}</em>" for note in self.notes(claim))
-        *measured, judged = map(escape, self.cells(claim))
+        if claim.kind == "bound":
+            words += _folded("why this bound", escape(claim.because))
+        *numbers, judged = map(escape, self.cells(claim))
+        many = f"{len(claim.quantity)} numbers"
         if len(claim.quantity) > FEW and bars.ratios(claim, self.stored, self.run):
             of = [bars.drawn(claim, *runs) for runs in ((self.stored, None), (None, self.run))]
-            measured = [f"{len(claim.quantity)} numbers", *(bar or NOT_RUN for bar in of)]
-        return [words, *measured, f"{judged}<br><small>{escape(verdicts.rule(claim))}</small>"]
+            named = zip(bars.labels(claim.quantity), claim.printed, strict=True)
+            printed = "<br>".join(escape(f"{name}: {number(p, None)}") for name, p in named)
+            numbers = [_folded(many, printed), *(bar or NOT_RUN for bar in of)]
+        elif len(claim.quantity) > SOME:
+            numbers[1:] = [cell if cell == NOT_RUN else _folded(many, cell) for cell in numbers[1:]]
+        return [words, *numbers, f"{judged}<br><small>asked: {escape(verdicts.rule(claim))}</small>"]
 
     def __repr__(self) -> str:
         lines = [f"{name}: {how}" for name, how in zip(HEAD[2:4], self.made(), strict=True)]
         for claim in self.claims:
             lines.append(f"{claim.where}: {claim.statement}" if claim.where else claim.statement)
-            *measured, judged = self.cells(claim)
-            cells = [f"{name} {cell}" for name, cell in zip(HEAD[1:4], measured, strict=True)]
-            lines.append("    " + " | ".join([*cells, f"{judged} ({verdicts.rule(claim)})"]))
+            *numbers, judged = self.cells(claim)
+            cells = [f"{name} {cell}" for name, cell in zip(HEAD[1:4], numbers, strict=True)]
+            lines.append("    " + " | ".join([*cells, f"{judged} (asked: {verdicts.rule(claim)})"]))
+            lines += [f"    Why this bound: {claim.because}"] if claim.kind == "bound" else []
             lines += [f"    {note}" for note in self.notes(claim)]
         return "\n".join(lines)
 
@@ -84,35 +93,32 @@ class Table:
     def cells(self, claim: Claim) -> list[str]:
         """Published, the stored run's, this run's, and the verdict, as text."""
         ours = claim.own and claim.published == ""
-        printed = "ours" if ours else f"{number(claim.published, None)} {claim.unit}".strip()
+        printed = "–" if ours else f"{number(claim.published, None)} {claim.unit}".strip()
         here, stored = judge(claim, self.run), judge(claim, self.stored)
         judged = here.words(claim)
         if stored.kind not in (here.kind, NOT_RUN):
             judged += f"; stored run {stored.words(claim)}"
-        measured = [_measured(claim, record) for record in (self.stored, self.run)]
-        return [printed, *measured, judged]
+        return [printed, *(_numbers(claim, record) for record in (self.stored, self.run)), judged]
 
     def notes(self, claim: Claim) -> list[str]:
-        """What stands under a claim: whose bound it is, whether it changed since, why it was not reproduced."""
-        notes = [f"Our bound: {claim.because}"] if claim.kind == "bound" else []
-        notes += ["True by construction: a test."] if claim.kind == "identity" else []
+        """What stands under a claim: what kind it is, whether its rule changed since, why it was not reproduced."""
+        notes = ["An identity: it tests the code."] if claim.kind == "identity" else []
         notes += ["Judged by another rule than when the stored run was made."] if self.moved(claim) else []
         return notes + ([why] if (why := self.why(claim)) else [])
 
     def moved(self, claim: Claim) -> bool:
         """Whether the rule is another one than the stored run keeps."""
-        kept = (self.stored or {}).get("rules", {}).get(claim.id)
-        return kept is not None and kept != verdicts.kept(claim)
+        then = (self.stored or {}).get("rules", {}).get(claim.id)
+        now = verdicts.kept(claim)
+        compares = claim.rule[0] in ("within", "factor")  # with what was published
+        if then is not None and not compares:
+            then = then | {"published": now["published"]}
+        return then is not None and then != now
 
     def why(self, claim: Claim) -> str:
-        """The explanation of a claim that failed; the one that the row above has just given is not repeated."""
+        """The explanation of a claim that failed."""
         failed = [judge(claim, record).kind == NOT_REPRODUCED for record in (self.stored, self.run)]
-        if not claim.explanation or not any(failed):
-            return ""
-        at = self.claims.index(claim)
-        above = self.claims[at - 1] if at else claim
-        repeated = at and above.explanation == claim.explanation and self.why(above)
-        return "As above." if repeated else claim.explanation
+        return claim.explanation if any(failed) else ""
 
 
 def table(run: object, claims: Iterable[Claim] | None = None) -> Table:
@@ -127,16 +133,15 @@ def table(run: object, claims: Iterable[Claim] | None = None) -> Table:
     return Table(own, stored and stored.record, record)
 
 
-def _measured(claim: Claim, record: Mapping[str, Any] | None) -> str:
+def _folded(summary: str, content: str) -> str:
+    return f'<details class="tightrope-why"><summary>{summary}</summary>{content}</details>'
+
+
+def _numbers(claim: Claim, record: Mapping[str, Any] | None) -> str:
     entries = [record["quantities"].get(name) for name in claim.quantity] if record is not None else [None]
     if None in entries:
         return NOT_RUN
-    numbers = []
-    for entry in entries:
-        low, high = entry.get("interval", (0, 0))
-        around = f" ({number(low)} to {number(high)})" if low < high else ""
-        numbers.append(number(entry["value"]) + around)
-    return ", ".join(numbers)
+    return ", ".join(measured(entry["value"], entry.get("interval")) for entry in entries)
 
 
 def _provenance(record: Mapping[str, Any]) -> str:
@@ -144,7 +149,7 @@ def _provenance(record: Mapping[str, Any]) -> str:
     changed = " with changes" if commit and record.get("dirty") else ""
     parts = [
         str(record.get("date", ""))[:10],
-        record.get("device_name") or record["device"],
+        records.machine(record),
         f"seed {record['seed']}",
         f"commit {commit}{changed}" if commit else "",
     ]

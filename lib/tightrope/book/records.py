@@ -62,6 +62,12 @@ class Stored:
         return self.record["quantities"][name]["value"]
 
 
+def machine(record: Mapping) -> str:
+    """What a run was made on, as a page names it; earlier records say "1 thread(s)"."""
+    name = str(record.get("device_name") or record.get("device") or "")
+    return re.sub(r"\b(\d+) thread\(s\)", lambda m: f"{m[1]} thread{'s' * (m[1] != '1')}", name)
+
+
 def read(path: Path) -> dict:
     """The record in a JSON file, checked. Raises ValueError, naming the file, for one that is no record."""
     try:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from tightrope import intervals, refusals
-from tightrope.book.tables import number, raised
+from tightrope.book.tables import measured, number, raised
 from tightrope.intervals import Estimate
 
 _PARTS = ("n", "low", "high", "unit", "kind", "censored")
@@ -25,7 +25,7 @@ class Result:
     interval: (low, high), +inf where it reaches into values that were not met. kind: "order statistics", "range",
     "binomial", "bootstrap", or None where the chapter brought its own. censored: how many of the n were not met.
 
-    Formats: any of Python's ("5.1e-07" is written 5.1·10⁻⁷); a whole number for so many significant digits
+    Formats: any of Python's ("5.1e-07" is written 5.1·10⁻⁷, "-1" −1); a whole number for so many significant digits
     (`{r:2}`); two texts for a yes or no (`{r:every seed|not every seed}`); none: three digits and the interval.
     """
 
@@ -68,10 +68,7 @@ class Result:
         return {key: value for key, value in entry.items() if value is not None}
 
     def __str__(self) -> str:
-        if self.interval is None or self.low == self.high:
-            return number(self.value)
-        dash = "–" if self.low >= 0 else " to "
-        return f"{number(self.value)} ({dash.join(map(number, self.interval))})"
+        return measured(self.value, self.interval, "–" if self.interval and self.low >= 0 else " to ")
 
     def __format__(self, spec: str) -> str:
         return written(self.value, spec) if spec else str(self)

@@ -7,8 +7,9 @@
       anchor: slip-hmt-root               # a target `(slip-hmt-root)=` before the text and the cell that show it
       printed: ...                        # what stands there, in our words
       mended: ...                         # what is true, one sentence
-      counterexample: ...                 # the smallest one, one line, its numbers written out
+      counterexample: ...                 # a small case, one line, its numbers written out
       quantity: slips.hmt-root            # what the chapter records beside the cell; a list for several
+      measures: ...                       # what that number is, a phrase set before it
 
 Texts are MyST, maths in `$...$`. No torch.
 """
@@ -38,6 +39,7 @@ class Slip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mended: Text
     counterexample: Text
     quantity: Annotated[tuple[Id, ...], Meta(min_length=1)]
+    measures: str = ""
 
 
 def load(path: Path | None = None) -> list[Slip]:

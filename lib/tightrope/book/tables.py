@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+ROUNDING = 1e-9  # what is smaller is an error of rounding, or stands for none
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -120,8 +121,8 @@ def number(value: object, digits: int | None = 3) -> str:
 
     >>> number(12.36), number(102.04), number(5.1e-7), number(10_000), number(math.inf), number((0.5, 3), None)
     ('12.4', '102', '5.10·10⁻⁷', '10,000', 'not met', '0.5, 3')
-    >>> number(1e-10, None), number(2.5e20, None), number(30.0, None)
-    ('1·10⁻¹⁰', '2.5·10²⁰', '30')
+    >>> number(1e-10, None), number(-2.5e20, None), number(30.0, None)
+    ('10⁻¹⁰', '−2.5·10²⁰', '30')
     """
     if math.prod(getattr(value, "shape", (2,))) == 1:  # of numpy's or torch's, which this module does without
         value = value.item()
@@ -130,7 +131,7 @@ def number(value: object, digits: int | None = 3) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return f"{value:,}"
+        return raised(f"{value:,}")
     if not isinstance(value, float):
         return str(value)
     if not math.isfinite(value):
@@ -147,6 +148,20 @@ def number(value: object, digits: int | None = 3) -> str:
 
 
 def raised(text: str) -> str:
-    """5e-07 as 5·10⁻⁷ and 0e+00 as 0, for pages and terminals alike."""
+    """5e-07 as 5·10⁻⁷, 1e-10 as 10⁻¹⁰, 0e+00 as 0, and -1 with a minus sign, for pages and terminals alike."""
     text = re.sub(r"^-?0(\.0*)?e[+-]\d+$", "0", text)
-    return re.sub(r"e([+-]\d+)$", lambda e: "·10" + str(int(e[1])).translate(_RAISED), text)
+    text = re.sub(r"e([+-]\d+)$", lambda e: "·10" + str(int(e[1])).translate(_RAISED), text)
+    return re.sub(r"^([+-]?)1·10", r"\g<1>10", text).replace("-", "−")
+
+
+def measured(value: object, interval: Sequence[float] | None = None, dash: str = " to ") -> str:
+    """A number with its interval in brackets, where the two ends are printed differently. What is nothing but
+    rounding has one digit.
+
+    >>> measured(2.5, (1, 3)), measured(0.99, (0.99, 0.9901)), measured(1.23e-15, (1e-16, 4e-15))
+    ('2.50 (1 to 3)', '0.990', '10⁻¹⁵ (10⁻¹⁶ to 4·10⁻¹⁵)')
+    """
+    ends = tuple(interval or ())
+    size = max(map(abs, (value, *ends)))
+    said, *around = (number(part, 1 if size < ROUNDING else 3) for part in (value, *ends))
+    return f"{said} ({dash.join(around)})" if len(set(around)) > 1 else said

@@ -32,7 +32,13 @@ class Verdict:
     def words(self, claim: Claim) -> str:
         """The verdict as a page shows it."""
         said = _HOLDS.get(self.kind, self.kind) if claim.own or claim.kind == "identity" else self.kind
-        return f"{MARKS[self.kind]} {said}" + (f" (n ≈ {number(self.n)} would decide)" if self.n else "")
+        return f"{MARKS[self.kind]} {said}" + (
+            f" (about {self._samples()} samples would decide)" if self.n else ""
+        )
+
+    def _samples(self) -> str:
+        """How many would decide, to two digits: it is an estimate."""
+        return number(int(float(f"{self.n:.1e}")))
 
 
 def judge(claim: Claim, record: Mapping[str, Any] | None) -> Verdict:
@@ -85,7 +91,7 @@ def rule(claim: Claim) -> str:
         "at_least": lambda: f"at least {number(bound, None)}",
         "at_most": lambda: f"at most {number(bound, None)}",
         "between": lambda: f"from {number(bound[0], None)} to {number(bound[1], None)}",
-        "increasing": lambda: "each above the one before",
+        "increasing": lambda: "each larger than the one before",
         "holds": lambda: "yes",
     }[test]()
 

@@ -5,12 +5,12 @@ this order:
 
 1. `$TIGHTROPE_DATA/<name>.npz`
 2. `~/.cache/tightrope/<name>.npz`
-3. a torchvision download, kept as that second file
-4. the sample inside the package (`mnist`: 12,000 + 2,000 real digits, see `samples/README.md`)
+3. the sample inside the package (`mnist`: 12,000 + 2,000 real digits, see `samples/README.md`)
+4. a torchvision download, kept as the second of these files
 
-A data set that has a sample is downloaded only when asked for (`download=True` or TIGHTROPE_DOWNLOAD=1): a
-silent download would change the numbers of a page between two runs of the same book, and the default run
-would depend on a network. The others are downloaded whenever they are not on disk.
+With `download=True` or TIGHTROPE_DOWNLOAD=1 the download comes before the sample. Nothing less than that replaces a
+sample: a silent download would change the numbers of a page between two runs of the same book, and the default run
+would depend on a network. A data set without a sample is downloaded whenever it is not on disk.
 
 The npz files hold `x_train, y_train, x_test, y_test` (Keras' names): images uint8 (N, H, W) or (N, H, W, C),
 integer labels (N,).

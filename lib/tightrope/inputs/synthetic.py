@@ -17,7 +17,7 @@ class Synthetic:
     """A labelled sample and the rotation that hides its features.
 
     `x` (N, D) float32; `y` (N,) int64 in {0, 1} (the source's -1 and +1); `u` (D, D) orthonormal, float32: row
-    i is the direction u_{i+1} of the source, so `x @ u.T` are the coordinates before the rotation.
+    i is the direction u_(i+1) of the source, so `x @ u.T` are the coordinates before the rotation.
     """
 
     x: Tensor

@@ -1,11 +1,12 @@
 """A data set seen another way: "flipped cifar10" is a name, not a copy.
 
     view = views.view("flipped mnist")
-    x, y = view.load("train")                              # as data.load, every image flipped
-    net = nets.lenet(mean=view.mean, std=view.std)         # normalised as the source does
+    x, y = view.load("train")  # every image flipped
+    net = nets.lenet(mean=view.mean, std=view.std)
 
-The images stay where `data` finds them; a view transforms what it loads. A name is a data set's with any of `WAYS`
-before it; the one next to the data set comes first: "flipped half-size imagenette128".
+The network is normalised as the source does. The images stay where `data` finds them; a view transforms what it loads.
+A name is a data set's with any of `WAYS` before it ("flipped", "low-pass", "high-pass", "half-size"); the one next to
+the data set is done first: "flipped half-size imagenette128".
 """
 
 from __future__ import annotations

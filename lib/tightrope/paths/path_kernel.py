@@ -2,7 +2,7 @@
 
 *Neighborhoods*, section 14. One step moves the weights along a straight line, so the output at x changes by
 
-    f(x; w_{s+1}) − f(x; w_s) = Σ_i k_s(x, x_i) a_{i,s},   k_s(x, x_i) = ∫₀¹ ∇f(x; w_s(t)) ∇f(x_i; w_s)ᵀ dt,
+    f(x; w_(s+1)) − f(x; w_s) = Σ_i k_s(x, x_i) a_(i,s),   k_s(x, x_i) = ∫₀¹ ∇f(x; w_s(t)) ∇f(x_i; w_s)ᵀ dt,
 
 K × K blocks k_s, and the trained network is its start plus the sum over s = 0, …, T−1 (the source prints 1 to N).
 No Jacobian is formed: the gradient of a layer is an outer product, so a layer's part of k_s is (inner product of
@@ -92,7 +92,7 @@ class Path(Trained):
     def predict(
         self, xq: Tensor, *, by: Rule | None = None, symmetric: bool = False, step: int | None = None
     ) -> Tensor:
-        """The kernel sum f(x; w₀) + Σ_i Σ_s k_s(x, x_i) a_{i,s} (Q, K): theorem 14.5, equal to `net` when exact."""
+        """The kernel sum f(x; w₀) + Σ_i Σ_s k_s(x, x_i) a_(i,s) (Q, K): theorem 14.5, equal to `net` when exact."""
         flat = self.trajectory.inputs(xq)
         out = [self._sum(part, by, symmetric, step) for part in self._parts(flat, 1)]
         return self._finite(self.net(xq, 0) + torch.cat(out))
@@ -109,7 +109,7 @@ class Path(Trained):
 
     @torch.no_grad()
     def contributions(self, xq: Tensor, *, by: Rule | None = None, symmetric: bool = False) -> Tensor:
-        """What each training point adds to each logit, (Q, N, K): Σ_s k_s(x, x_i) a_{i,s}."""
+        """What each training point adds to each logit, (Q, N, K): Σ_s k_s(x, x_i) a_(i,s)."""
         out = []
         for x in self._parts(self.trajectory.inputs(xq), self.trajectory.sizes[-1]):
             inner, first, second = x @ self.x.T + 1, 0.0, 0.0
@@ -261,7 +261,7 @@ class Path(Trained):
 
 
 def _quadratic(last: Tensor, moved: Tensor, m: Sequence[Tensor | float]) -> Tensor:
-    """∫ Σ_k (W₂ + t ΔW₂)²_{k,h} over the interval whose moments are m (…, H), or numbers; or of one unit, (K,)."""
+    """∫ Σ_k (W₂ + t ΔW₂)²_(k,h) over the interval whose moments are m (…, H), or numbers; or of one unit, (K,)."""
     squares, cross, ends = ((u * v).sum(0) for u, v in ((last, last), (last, moved), (moved, moved)))
     return m[0] * squares + 2 * m[1] * cross + m[2] * ends
 
@@ -289,7 +289,7 @@ def _both_moving(
 
 def _projected(z: Tensor, end: Tensor, last: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
     """relu along a step in the orthonormal basis 1, √3 (2t − 1) of the affine functions (Q, H, 2), and whether the unit
-    is on projected onto the constants, in the measure Σ_k (W₂ + t ΔW₂)²_{k,h} dt (Q, H)."""
+    is on projected onto the constants, in the measure Σ_k (W₂ + t ΔW₂)²_(k,h) dt (Q, H)."""
     m, dz = moments(*interval(z, end)), end - z
     mean, first = m[0] * z + m[1] * dz, m[1] * z + m[2] * dz
     length = _quadratic(last, moved, (1, 1 / 2, 1 / 3)).sqrt()

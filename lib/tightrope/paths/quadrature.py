@@ -1,6 +1,6 @@
 """Averages along one straight step, t from 0 to 1: rules with nodes, and ReLU's closed form.
 
-Along a step w_s + t (w_{s+1} − w_s) the first layer's pre-activations are z + t·dz: a ReLU unit is active on one
+Along a step w_s + t (w_(s+1) − w_s) the first layer's pre-activations are z + t·dz: a ReLU unit is active on one
 interval [lo, hi] of t, and everything a two-layer network's gradient needs is a polynomial there.
 """
 

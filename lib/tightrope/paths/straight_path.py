@@ -4,12 +4,12 @@ With more than one hidden layer the gradient along a straight step is no polynom
 path kernel ∫₀¹ ∇f(x; w_s(t)) ∇f(x_i; w_s)ᵀ dt (*Neighborhoods*, equation 16) needs a rule with nodes. Its error is
 known: the exact sum is the network. The *secant* form needs no integral. The change of a product is exactly
 Δ(W a) = W̄ Δa + ΔW ā with means W̄, ā of a step's two ends, and Δφ = (Δφ/Δz) Δz; carried through the layers this
-writes the step's change as Σ_i k_s(x, x_i) a_{i,s} to rounding. But it is a *different kernel*: it sees a step's
+writes the step's change as Σ_i k_s(x, x_i) a_(i,s) to rounding. But it is a *different kernel*: it sees a step's
 ends and not the way between them.
 
 What is written as a sum may be the logits or, with `of="log_probabilities"`, ℓ = log softmax(f), whose gradient is
 ∇ℓ = (I − 1 pᵀ) ∇f with p = softmax(f). Under cross-entropy every step then says the same, lr/N at the label:
-ℓ(x; w_T) = ℓ(x; w₀) + lr/N Σ_i K(x, x_i) e_{y_i} with the one kernel K = Σ_s k_s (equation 100, ŷ a log-probability).
+ℓ(x; w_T) = ℓ(x; w₀) + lr/N Σ_i K(x, x_i) e_(y_i) with the one kernel K = Σ_s k_s (equation 100, ŷ a log-probability).
 """
 
 from __future__ import annotations

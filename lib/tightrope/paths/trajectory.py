@@ -1,6 +1,6 @@
 """Gradient descent that keeps its path: every state of the weights, and what every training point said at every step.
 
-*Neighborhoods*, section 14: w_{s+1} = w_s + Σ_i Σ_l a_{i,s,l} ∇f_l(x_i; w_s), with a_{i,s} = −lr/N · ∂L/∂f(x_i; w_s)
+*Neighborhoods*, section 14: w_(s+1) = w_s + Σ_i Σ_l a_(i,s,l) ∇f_l(x_i; w_s), with a_(i,s) = −lr/N · ∂L/∂f(x_i; w_s)
 (equation 12 for the mean loss; the source's ε, which steps on the summed loss, is lr/N). Fully connected networks
 with one activation, written out layer by layer, so that no gradient of a single output is ever formed.
 """
@@ -46,7 +46,7 @@ LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Te
 class Trajectory:
     """A training and its path. N training points of D numbers, T steps, K outputs, P weights.
 
-    x (N, D), y, states (T + 1, P) the weights before each step and after the last, a (T, N, K) the a_{i,s},
+    x (N, D), y, states (T + 1, P) the weights before each step and after the last, a (T, N, K) the a_(i,s),
     loss (T + 1,) the mean training loss at every state. `states` and `a` lie on disk when they are large.
     """
 
@@ -83,7 +83,7 @@ class Trajectory:
 
 
 class Trained:
-    """What a training and its kernel have in common, whatever the kernel: points, losses, a_{i,s} and the network."""
+    """What a training and its kernel have in common, whatever the kernel: points, losses, a_(i,s) and the network."""
 
     def __init__(self, trajectory: Trajectory) -> None:
         self.trajectory = trajectory
@@ -91,7 +91,7 @@ class Trained:
 
     @property
     def weights(self) -> Tensor:
-        """a_{i,s} (N, T, K): −lr/N times the loss's derivative at training point i before step s."""
+        """a_(i,s) (N, T, K): −lr/N times the loss's derivative at training point i before step s."""
         return self.trajectory.a.transpose(0, 1)
 
     def net(self, xq: Tensor, step: int | None = None) -> Tensor:
@@ -130,7 +130,7 @@ def slopes(before: Sequence[Tensor], entering: Sequence[Tensor], activation: str
 def signals(net: Sequence[Layer], steep: Sequence[Tensor], top: Tensor) -> list[Tensor]:
     """`top` (N, K) or (N, M, K) carried back to every layer's output: [(…, H₁), …, (…, K)].
 
-    With `top` = a_i this is Σ_l a_{i,l} ∂f_l/∂z; with M = K rows of the identity it is ∂f/∂z, one row an output.
+    With `top` = a_i this is Σ_l a_(i,l) ∂f_l/∂z; with M = K rows of the identity it is ∂f/∂z, one row an output.
     """
     back = [top]
     for (weight, _), slope in zip(reversed(net[1:]), reversed(steep), strict=True):

@@ -92,7 +92,7 @@ def copy(notebook: NotebookNode, page: str, names: Names) -> NotebookNode:
         hidden = {"source_hidden": bool(tags & _HIDDEN), "outputs_hidden": "hide-output" in tags}
         cell.metadata = {"jupyter": {k: v for k, v in hidden.items() if v}} if any(hidden.values()) else {}
         cells.append(cell)
-        if cell.cell_type == "code" and figure.get("caption"):
+        if cell.cell_type == "code" and cell.outputs and figure.get("caption"):
             number = names.numbers.get(figure.get("name", ""), "")
             caption = plain(textwrap.dedent(figure["caption"]).strip(), page, names)
             said = f"**{number}.** {caption}" if number else caption

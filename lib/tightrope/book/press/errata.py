@@ -7,7 +7,7 @@ from typing import Any
 
 from tightrope.book.claims import Table
 from tightrope.book.slips import Slip
-from tightrope.book.tables import number
+from tightrope.book.tables import measured
 
 Record = Mapping[str, Any] | None
 
@@ -26,27 +26,25 @@ def page(slips: Sequence[Slip], tables: Mapping[str, Table], sources: Mapping[st
 def _entry(slip: Slip, table: Table | None) -> list[str]:
     stale = " (stale)" if table and table.stale else ""
     runs = {f"stored run{stale}": table and table.stored, "this run": table and table.run}
-    shown = [f"{name} {said}" for name, record in runs.items() if (said := measured(slip, record))]
+    shown = [f"{name} {said}" for name, record in runs.items() if (said := numbers(slip, record))]
+    what = f"{slip.measures[:1].upper()}{slip.measures[1:]}: " if slip.measures else ""
     return [
         f"### {slip.where[:1].upper()}{slip.where[1:]}",
         f"**Printed.** {slip.printed}",
         f"**Mended.** {slip.mended}",
-        f"**Smallest counterexample.** {slip.counterexample}",
-        f"**Measured:** {'; '.join(shown) or 'not run yet'}. {{ref}}`The cell that shows it <{slip.anchor}>`.",
+        f"**Counterexample.** {slip.counterexample}",
+        f"**Measured.** {what}{'; '.join(shown) or 'not run yet'}. {{ref}}`The cell that shows it <{slip.anchor}>`.",
     ]
 
 
-def measured(slip: Slip, record: Record) -> str:
+def numbers(slip: Slip, record: Record) -> str:
     """The numbers of a run that show the failure; empty where it lacks one of them."""
     found = [((record or {}).get("quantities") or {}).get(name) for name in slip.quantity]
     if None in found:
         return ""
-    said = []
-    for entry in found:
-        low, high = entry.get("interval") or (0, 0)
-        around = f" ({number(low)} to {number(high)})" if low < high else ""
-        said.append(f"{number(entry['value'])}{around} {entry.get('unit') or ''}".rstrip())
-    return ", ".join(said)
+    return ", ".join(
+        f"{measured(e['value'], e.get('interval'))} {e.get('unit') or ''}".rstrip() for e in found
+    )
 
 
 def _count(n: int, what: str) -> str:

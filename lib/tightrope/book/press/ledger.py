@@ -1,4 +1,5 @@
-"""The ledger of the whole book: counts, a forest plot, every claim in one list with filters, and both as files.
+"""The ledger of the whole book: counts, what did not reproduce, a forest plot, every claim in one list with filters,
+and both as files.
 
 The plot shows each claim that has a positive published number: measured over published on a log axis, with its
 interval, and what counts as reproduced as a band. A filter is a plain select: it works by keyboard and from the disk,
@@ -10,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -26,6 +28,10 @@ GROUPS = {
     "identity": "true by construction",
     "own": "the book's own findings",
 }
+GROUPS_TOLD = (
+    "*The sources' words* are judged as printed. Where they say how without saying how much, *a bound of ours* makes a "
+    "number of it. What is *true by construction* tests the code. *The book's own findings* are claimed by no source."
+)
 FILTER = """
 for (const box of document.querySelectorAll(".tightrope-filter select"))
   box.addEventListener("change", () => {
@@ -42,25 +48,31 @@ def page(tables: Mapping[str, Table], titles: Mapping[str, str], sources: Mappin
     filters = _select("source", sorted({_source(c, sources) for *_, c in listed}))
     filters += _select("verdict", [v for v in VERDICTS if any(_verdict(t, c) == v for _, t, c in listed)])
     drawn = [
-        _forest_row(chapter, t, c, sources) for chapter, t, c in listed if bars.ratios(c, t.stored, t.run)
+        _forest_row(chapter, t, c, sources)
+        for chapter, t, c in listed
+        if not c.own and bars.ratios(c, t.stored, t.run)
     ]
     parts = [
         f"{len(listed)} claims. Files of all of them: [CSV](_static/ledger.csv), [JSON](_static/ledger.json).",
         _raw(_counts(listed)),
+        GROUPS_TOLD,
+        *_failures(listed, sources),
         _raw(f'<form class="tightrope-filter">Show only: {filters}</form><script>{FILTER}</script>'),
         "## Measured over published",
-        "A filled mark is the stored run, a hollow one this run, each with its interval; the band is what counts as "
-        f"reproduced. The axis is logarithmic and ends at a factor of {number(bars.EDGE, None)}.",
-        _raw(html(["claim", bars.axis(), "verdict"], [], "forest", drawn))
+        "All claims of the sources with a printed number above 0: 1 is where it was reproduced to the digit. A filled "
+        "mark is the stored run, a hollow one this run, each with its interval; the band is what counts as reproduced. "
+        f"The axis is logarithmic and ends at a factor of {number(bars.EDGE, None)}.",
+        _raw(html(["claim", bars.head(), "verdict"], [], "forest", drawn))
         if drawn
         else "None has been run yet.",
     ]
     for chapter, table in tables.items():
         rows = []
         for claim in table.claims:
-            rows.append(_row(table, claim, sources, table.row(claim, _label(claim, sources))))
+            cells = table.row(claim, _label(claim, sources))
+            rows.append(_row(table, claim, sources, cells, f' id="{_place(claim)}"'))
         stored, here = table.made()
-        made = f"{{doc}}`{chapter}`. Stored run: {stored}. This run: {here}."
+        made = f"{{doc}}`The chapter <{chapter}>`. Stored run: {stored}. This run: {here}."
         parts += [f"## {titles[chapter]}", made, _raw(html(HEAD, [], "claims", rows))]
     return "\n\n".join(parts) + "\n"
 
@@ -102,16 +114,10 @@ def files(tables: Mapping[str, Table]) -> dict[str, str]:
 def names(bibliography: Path) -> dict[str, str]:
     """Authors and year by key, "Ortiz-Jiménez et al. 2020"."""
     from pybtex.database import parse_file  # the pages' citations are read with it
-    from pybtex.richtext import Text
 
-    found = {}
-    for key, entry in parse_file(str(bibliography)).entries.items():
-        people = [
-            str(Text.from_latex(" ".join(p.prelast_names + p.last_names))) for p in entry.persons["author"]
-        ]
-        who = " and ".join(people) if len(people) < 3 else f"{people[0]} et al."
-        found[key] = f"{who} {entry.fields.get('year', '')}".strip()
-    return found
+    from tightrope.book.press import citations
+
+    return {key: citations.name(entry) for key, entry in parse_file(str(bibliography)).entries.items()}
 
 
 def addresses(bibliography: Path) -> dict[str, str]:
@@ -140,15 +146,31 @@ def _counts(listed: list[tuple[str, Table, Claim]]) -> str:
     )
 
 
+def _failures(listed: list[tuple[str, Table, Claim]], sources: Mapping[str, str]) -> list[str]:
+    """What did not reproduce, one line each, linked to its row; nothing where everything did."""
+    lines = []
+    for _, table, claim in listed:
+        if _verdict(table, claim) == verdicts.NOT_REPRODUCED:
+            words = escape(re.split(r"(?<=[.:]) (?=[A-Z])| \(", claim.statement)[0].rstrip(".:"))
+            label = escape(_label(claim, sources))
+            lines.append(f'<li><a href="#{_place(claim)}">{label}</a> {words}.</li>')
+    text = "The stored run's verdict where it has one, else this run's. Each line leads to its numbers."
+    return ["## What did not reproduce", text, _raw(f"<ul>{''.join(lines)}</ul>")] if lines else []
+
+
 def _forest_row(chapter: str, table: Table, claim: Claim, sources: Mapping[str, str]) -> str:
     words = f'<a href="{chapter}.html">{escape(_label(claim, sources))}</a> {escape(claim.statement)}'
-    drawn = bars.drawn(claim, table.stored, table.run)
+    drawn = bars.named(claim, table.stored, table.run)
     return _row(table, claim, sources, [words, drawn, escape(table.cells(claim)[-1])])
 
 
-def _row(table: Table, claim: Claim, sources: Mapping[str, str], cells: list[str]) -> str:
+def _row(table: Table, claim: Claim, sources: Mapping[str, str], cells: list[str], place: str = "") -> str:
     marks = f'data-source="{escape(_source(claim, sources))}" data-verdict="{_verdict(table, claim)}"'
-    return f"<tr {marks}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return f"<tr {marks}{place}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _place(claim: Claim) -> str:
+    return "claim-" + claim.id.replace(".", "-")
 
 
 def _verdict(table: Table, claim: Claim) -> str:

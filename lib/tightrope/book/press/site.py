@@ -172,11 +172,10 @@ def run_strip(about: dict, record: dict) -> str:
     about: what the executor noted; record: the chapter's own, or {}.
     """
     minutes, seconds = divmod(round(about["seconds"]), 60)
-    device = record.get("device_name") or record.get("device") or about["device"]
     seed, seeds = about["seed"], record.get("sizes", {}).get("seeds", 1)
     parts = [
         f"**This run** {about['profile']} profile",
-        str(device),
+        records.machine(record) or str(about["device"]),
         f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s",
         f"seeds {seed} to {seed + seeds - 1}" if isinstance(seeds, int) and seeds > 1 else f"seed {seed}",
         str(record.get("date") or about["date"])[:10],
@@ -259,7 +258,7 @@ def toolchain() -> list[str]:
     )
     local = [
         Path(__file__).with_name(f"{name}.py").read_text("utf-8")
-        for name in ("aria", "copies", "folding", "numbering", "offline", "reference")
+        for name in ("aria", "citations", "copies", "folding", "numbering", "offline", "reference")
     ]
     return [*(f"{name} {keys.installed(name)}" for name in packages), *local]
 

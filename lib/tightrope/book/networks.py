@@ -312,11 +312,17 @@ def _code(net: nn.Module, against: training.Perturber | None = None) -> str | No
 
 @lru_cache(maxsize=64)
 def _reached(names: frozenset[str]) -> str:
-    """A key of the library's code behind these names: whole ("tightrope.models.nets.lenet") or as a user has them."""
+    """A key of the library's code behind these names: whole ("tightrope.models.nets.lenet") or as a user has them.
+
+    Imports go down, so of a room above `models` (attacks, or the list of the book's networks) nothing counts unless
+    one of the names is from there.
+    """
     ours = sorted(name for name in names if name.startswith("tightrope."))
+    rooms = {"inputs", "models", *(name.split(".")[1] for name in ours)}
+    counts = lambda module: code.measures(module) and ("/" not in module or module.split("/")[0] in rooms)
     imports = [f"import {name.rpartition('.')[0]}" for name in ours]
     cell = "\n".join(["import tightrope", *imports, *sorted(names)])
-    return code.key([cell], Path(__file__).parents[1], code.measures)
+    return code.key([cell], Path(__file__).parents[1], counts)
 
 
 def _folder() -> Path:

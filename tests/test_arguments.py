@@ -35,6 +35,7 @@ from tightrope import (
     nets,
     pair_losses,
     path_kernel,
+    penalties,
     seeds,
     spectra,
     straight_path,
@@ -240,6 +241,8 @@ GOOD: dict[Callable, dict] = {
     training.augmented: {"x": IMAGES, "y": Y, "copies": 3, "shift": 1, "seed": 0},
     training.fit: {"net": nets.mlp(5, (4,)), "x": X, "y": Y, "recipe": training.Recipe(epochs=1), "seed": 0}
     | {"x_test": X, "y_test": Y, "on_epoch": lambda epoch, net: None},
+    penalties.Norm: {"strength": 0.1, "squared": True, "divided": False},
+    penalties.Norm.check: {"self": penalties.Norm((0.1, 0.2)), "net": nets.mlp(5, (4,))},
     training.Recipe: {"optimizer": "sgd", "lr": 0.1, "momentum": 0.5, "weight_decay": 0.1, "batch": 2}
     | {"epochs": 1, "schedule": "triangular", "peak": 0.4, "clip": 1.0, "stop_at": 0.9}
     | {"loss": "cross-entropy", "precision": "float32", "against": FOE},

@@ -15,6 +15,7 @@ from .inputs import views as views
 from .models import log_descent as log_descent
 from .models import nets as nets
 from .models import pair_losses as pair_losses
+from .models import penalties as penalties
 from .models import training as training
 from .paths import gaussian_process as gaussian_process
 from .paths import path_kernel as path_kernel

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tightrope import nets, seeds, synthetic, training
+from tightrope import nets, penalties, seeds, synthetic, training
 from tightrope.models.training import Recipe, accuracy, fit
 
 QUICK = Recipe(lr=0.05, epochs=4, batch=32)
@@ -61,6 +61,45 @@ def test_fit_is_the_plain_loop(optimizer):
     torch.testing.assert_close(weights(net), weights(plain), rtol=1e-9, atol=1e-12)
     assert log.loss == pytest.approx(losses, rel=1e-6)  # summed in float32
     assert log.epochs == 3
+
+
+@pytest.mark.parametrize("strength", [0.3, (0.3, 0.1)])
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("divided", [False, True])
+def test_a_penalty_is_the_published_formula(strength, squared, divided):
+    """λ‖w‖₂/N of all weights, or layer by layer, and its other readings: against the formula in a plain loop."""
+    x, y = blobs(64)
+    x = x.double()
+    recipe = Recipe(lr=0.1, batch=32, epochs=2, penalty=penalties.Norm(strength, squared, divided))
+    net, plain = nets.mlp(6, (8,), 3).double(), nets.mlp(6, (8,), 3).double()
+    log = fit(net, x, y, recipe, seed=5)
+    opt, g, losses = torch.optim.SGD(plain.parameters(), 0.1, 0.9), seeds.generator(5, "batches"), []
+    layers = [plain] if isinstance(strength, float) else [plain.fc1, plain.fc2]
+    for _ in range(2):
+        for rows in torch.randperm(64, generator=g).split(32):
+            loss = torch.nn.functional.cross_entropy(plain(x[rows]), y[rows])
+            for layer, a in zip(layers, np.atleast_1d(strength), strict=True):
+                w = nn.utils.parameters_to_vector(layer.parameters())
+                loss = loss + a * w.norm() ** (2 if squared else 1) / (len(w) if divided else 1)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            losses.append(loss.item() / 2)
+    torch.testing.assert_close(weights(net), weights(plain), rtol=1e-9, atol=1e-12)
+    assert log.loss == pytest.approx([sum(losses[:2]), sum(losses[2:])], rel=1e-6)
+
+
+def test_a_penalty_with_too_few_strengths():
+    x, y = blobs(64)
+    with pytest.raises(ValueError, match="strength has 3 numbers, but the network has 2 layers"):
+        fit(nets.mlp(6, (8,), 3), x, y, replace(QUICK, penalty=penalties.Norm([1e-5, 1e-5, 1e-6])))
+
+
+def test_a_penalty_of_weights_that_are_zero_has_no_slope():
+    net = nn.Linear(3, 2)
+    nn.init.zeros_(net.weight), nn.init.zeros_(net.bias)
+    penalties.Norm(1.0)(net).backward()
+    assert not net.weight.grad.any()
 
 
 def test_same_seed_same_weights_whatever_the_global_generator():

@@ -6,11 +6,8 @@ The whole data set is one tensor on one device; batches are drawn by a seeded ge
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import os
-import pickle
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +18,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tightrope import progress, refusals, seeds
-from tightrope._files import reason, replacing
 from tightrope.fingerprint import fingerprint
 from tightrope.inputs.subspaces import Subspace
 from tightrope.models import measured, outputs, pair_losses
 from tightrope.models.layers import Normalise
 from tightrope.models.loans import borrowed
+from tightrope.models.penalties import Norm
 from tightrope.models.perturbations import Perturbations, Summary
+from tightrope.models.resuming import State
 from tightrope.models.trial import TO_255, to_255
 
 OBJECTIVES = {
@@ -68,6 +66,9 @@ class Recipe:
 
     `against`: an adversary, who perturbs every batch before the network is trained on it, in place of the batch; the
     batches are those of a training without.
+
+    `penalty`: added to every batch's loss, and so to what `Log.loss` shows. Unlike `weight_decay`, which the
+    optimizer applies, it is part of what is differentiated, clipped and accumulated.
     """
 
     optimizer: str = "sgd"
@@ -83,6 +84,7 @@ class Recipe:
     loss: str = "cross-entropy"
     precision: str = "float32"
     against: Perturber | None = None
+    penalty: Norm | None = None
 
     def __post_init__(self) -> None:
         refusals.choice(tuple(OBJECTIVES), loss=self.loss)
@@ -90,6 +92,7 @@ class Recipe:
         if isinstance(self.against, type):
             raise ValueError(f"against must be made before it is given: {self.against.__name__}(...).")
         refusals.instance(Perturber, **refusals.given(against=self.against))
+        refusals.instance(Norm, **refusals.given(penalty=self.penalty))
         refusals.choice(("sgd", "adam"), optimizer=self.optimizer)
         refusals.choice(("triangular", "constant"), schedule=self.schedule)
         refusals.whole(1, batch=self.batch, epochs=self.epochs)
@@ -178,6 +181,8 @@ def fit(
     foe = recipe.against
     if foe is not None:
         foe.check(x)
+    if recipe.penalty is not None:
+        recipe.penalty.check(net)
     if len(x) % recipe.batch == 1 or recipe.batch == 1:
         _check_alone(net, x, recipe.batch)
     weights = [p for p in net.parameters() if p.requires_grad]
@@ -190,7 +195,7 @@ def fit(
     optimizer = _optimizer(weights, recipe)
     generator = seeds.generator(seed, "batches", x.device)
     draws = seeds.generator(seed, "adversary", x.device)
-    state = _State(net, optimizer, generator, draws)
+    state = State(net, optimizer, generator, draws)
     keep = None
     if checkpoint is not None:
         refusals.instance((str, os.PathLike), checkpoint=checkpoint)
@@ -222,6 +227,8 @@ def fit(
                 with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
                     logits = outputs.logits(net(images))
                     loss = OBJECTIVES[recipe.loss](logits, y[rows])
+                if recipe.penalty is not None:
+                    loss = loss + recipe.penalty(net)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 if recipe.clip is not None:
@@ -302,64 +309,6 @@ def augmented(x: Tensor, y: Tensor, copies: int = 2, shift: int = 2, seed: int =
             images = images.gather(axis, at.expand(images.shape))
         result.append(images)
     return torch.cat(result), y.repeat(copies)
-
-
-class _State:
-    """All that a training is made of between two epochs, and its file."""
-
-    def __init__(
-        self, net: nn.Module, optimizer: torch.optim.Optimizer, *generators: torch.Generator
-    ) -> None:
-        self.net, self.optimizer, self.generators = net, optimizer, generators
-        self.loss: list[float] = []
-        self.accuracy: list[float] = []
-        self.moves: list[list[float]] = []
-        self.stopped = False
-        self.key = ""
-
-    @property
-    def epochs(self) -> int:
-        return len(self.loss)
-
-    def restore(self, path: Path, key: str) -> None:
-        self.key = key
-        try:
-            kept = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError):
-            return  # none yet, or not one of ours
-        if not isinstance(kept, dict) or kept.get("key") != key:
-            return
-        self.net.load_state_dict(kept["net"])
-        self.optimizer.load_state_dict(kept["optimizer"])
-        for generator, drawn in zip(self.generators, kept["generators"], strict=True):
-            generator.set_state(drawn)
-        self.loss, self.accuracy, self.stopped = kept["loss"], kept["accuracy"], kept["stopped"]
-        self.moves = kept["moves"]
-
-    def save(self, path: Path) -> bool:
-        kept = {
-            "key": self.key,
-            "net": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generators": [generator.get_state() for generator in self.generators],
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "stopped": self.stopped,
-            "moves": self.moves,
-        }
-        buffer = io.BytesIO()
-        torch.save(kept, buffer)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as part:
-                part.write_bytes(buffer.getbuffer())
-        except OSError as error:
-            warnings.warn(
-                f"This training cannot be resumed when killed: {path} cannot be written ({reason(error)}).",
-                stacklevel=3,
-            )
-            return False
-        return True
 
 
 def _same_every_time() -> contextlib.AbstractContextManager:

@@ -174,6 +174,7 @@ GOOD: dict[Callable, dict] = {
     | {"rivals": 2, "refine": True, "tight": 1, "starts": 1, "wider": 2, "keep": False, "chunk": 3},
     margins.Margins.quantile: {"self": MARGINS, "q": [0.1, 0.5], "raw": True},
     nets.activations: {"net": NET, "x": X, "layer": "fc1", "batch": 4},
+    nets.c_ch: {"channels": 2, "seed": 0, "mean": 0.5, "std": 0.2},
     nets.densenet121: BIG | {"small": True},
     nets.fast_resnet: MADE | {"widths": (2, 3)},
     nets.Flatten: {"inputs": 5},

@@ -101,6 +101,11 @@ GOOD: dict[Callable, dict] = {
     | STEPS,
     attacks.fmn: {"model": NET, "x": X, "labels": Y, "stride": 1.0, "shrink": 0.05, "keep": "shortest"}
     | STEPS,
+    attacks.distortion: {"x": X, "images": X.flip(0)},
+    attacks.mi_fgsm: {"model": NET, "x": X, "labels": Y, "eps": 0.5, "norm": "l2", "step": 0.1, "decay": 0.5}
+    | {"loss": "margin", "keep": "last"}
+    | STEPS,
+    attacks.r_fgsm: {"model": NET, "x": X, "labels": Y, "eps": 0.5, "alpha": 0.1, "loss": "margin"} | ONE,
     attacks.shrinking_ball: {"model": NET, "x": X, "labels": Y, "eps": 0.5, "norm": "l2"}
     | {"restarts": 1, "loss": "margin", "keep": "last"}
     | STEPS,

@@ -23,14 +23,17 @@ each chunk with draws of its own.
 from tightrope.boundary.attacks.carlini_wagner import carlini_wagner as carlini_wagner
 from tightrope.boundary.attacks.ddn import ddn as ddn
 from tightrope.boundary.attacks.fmn import fmn as fmn
+from tightrope.boundary.attacks.mi_fgsm import mi_fgsm as mi_fgsm
 from tightrope.boundary.attacks.pgd import bim as bim
 from tightrope.boundary.attacks.pgd import fgsm as fgsm
 from tightrope.boundary.attacks.pgd import pgd as pgd
+from tightrope.boundary.attacks.pgd import r_fgsm as r_fgsm
 from tightrope.boundary.attacks.shrinking_ball import shrinking_ball as shrinking_ball
 from tightrope.boundary.attacks.square import square as square
 from tightrope.boundary.attacks.strongest import Strongest as Strongest
 from tightrope.boundary.attacks.strongest import strongest as strongest
 from tightrope.boundary.search import Attack as Attack
+from tightrope.boundary.search import distortion as distortion
 
 __all__ = [
     "Attack",
@@ -38,9 +41,12 @@ __all__ = [
     "bim",
     "carlini_wagner",
     "ddn",
+    "distortion",
     "fgsm",
     "fmn",
+    "mi_fgsm",
     "pgd",
+    "r_fgsm",
     "shrinking_ball",
     "square",
     "strongest",

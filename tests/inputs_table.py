@@ -206,6 +206,7 @@ FUNCTIONS: dict[str, Callable[[Model, Tensor, Tensor], Tensor]] = {
     "bim": lambda net, x, y: attacks.bim(net, x, y, eps=0.1, steps=3).images,
     "ddn": lambda net, x, y: attacks.ddn(net, x, y, steps=5).images,
     "carlini_wagner": lambda net, x, y: attacks.carlini_wagner(net, x, y, steps=4, searches=2).images,
+    "lbfgs": lambda net, x, y: attacks.lbfgs(net, x, y, steps=4, searches=3).images,
     "mi_fgsm": lambda net, x, y: attacks.mi_fgsm(net, x, y, eps=0.1, steps=3).images,
     "square": lambda net, x, y: attacks.square(net, x, y, eps=0.1, queries=5).images,
     "fmn": lambda net, x, y: attacks.fmn(net, x, y, steps=5).images,

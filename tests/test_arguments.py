@@ -102,6 +102,9 @@ GOOD: dict[Callable, dict] = {
     attacks.fmn: {"model": NET, "x": X, "labels": Y, "stride": 1.0, "shrink": 0.05, "keep": "shortest"}
     | STEPS,
     attacks.distortion: {"x": X, "images": X.flip(0)},
+    attacks.lbfgs: {"model": NET, "x": X, "labels": Y, "searches": 2, "constant": 1.0, "memory": 2}
+    | {"loss": "cross-entropy", "keep": "first"}
+    | STEPS,
     attacks.mi_fgsm: {"model": NET, "x": X, "labels": Y, "eps": 0.5, "norm": "l2", "step": 0.1, "decay": 0.5}
     | {"loss": "margin", "keep": "last"}
     | STEPS,

@@ -114,6 +114,8 @@ def test_what_has_no_meaning_is_refused(keep):
     for name in ("ddn", "fmn", "carlini_wagner"):
         with pytest.raises(ValueError, match=r"^keep must be 'shortest': without a radius"):
             getattr(attacks, name)(model, x, labels, keep=keep, box=None)
+    with pytest.raises(ValueError, match=rf"^keep must be one of 'first', 'shortest', not '{keep}'"):
+        attacks.lbfgs(model, x, labels, keep=keep, box=None)
     with pytest.raises(ValueError, match=r"^keep='last' is the last iterate of one start"):
         attacks.pgd(model, x, labels, eps=1.0, restarts=2, keep="last")
     for name in ("pgd", "fgsm", "r_fgsm", "bim", "mi_fgsm", "shrinking_ball", "square"):

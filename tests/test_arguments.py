@@ -101,6 +101,14 @@ GOOD: dict[Callable, dict] = {
     | STEPS,
     attacks.fmn: {"model": NET, "x": X, "labels": Y, "stride": 1.0, "shrink": 0.05, "keep": "shortest"}
     | STEPS,
+    attacks.distortion: {"x": X, "images": X.flip(0)},
+    attacks.lbfgs: {"model": NET, "x": X, "labels": Y, "searches": 2, "constant": 1.0, "memory": 2}
+    | {"loss": "cross-entropy", "keep": "first"}
+    | STEPS,
+    attacks.mi_fgsm: {"model": NET, "x": X, "labels": Y, "eps": 0.5, "norm": "l2", "step": 0.1, "decay": 0.5}
+    | {"loss": "margin", "keep": "last"}
+    | STEPS,
+    attacks.r_fgsm: {"model": NET, "x": X, "labels": Y, "eps": 0.5, "alpha": 0.1, "loss": "margin"} | ONE,
     attacks.shrinking_ball: {"model": NET, "x": X, "labels": Y, "eps": 0.5, "norm": "l2"}
     | {"restarts": 1, "loss": "margin", "keep": "last"}
     | STEPS,
@@ -174,6 +182,7 @@ GOOD: dict[Callable, dict] = {
     | {"rivals": 2, "refine": True, "tight": 1, "starts": 1, "wider": 2, "keep": False, "chunk": 3},
     margins.Margins.quantile: {"self": MARGINS, "q": [0.1, 0.5], "raw": True},
     nets.activations: {"net": NET, "x": X, "layer": "fc1", "batch": 4},
+    nets.c_ch: {"channels": 2, "seed": 0, "mean": 0.5, "std": 0.2},
     nets.densenet121: BIG | {"small": True},
     nets.fast_resnet: MADE | {"widths": (2, 3)},
     nets.Flatten: {"inputs": 5},

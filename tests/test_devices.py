@@ -47,9 +47,13 @@ def test_attacks_wait_for_the_device_three_times_and_pgd_once_more_in_eight_step
     assert stops(lambda: attacks.ddn(net, x, y, steps=30)) == ONCE
     assert stops(lambda: attacks.carlini_wagner(net, x, y, steps=5, searches=2)) == ONCE
     assert stops(lambda: attacks.fmn(net, x, y, steps=30)) == ONCE
+    assert stops(lambda: attacks.lbfgs(net, x, y, steps=9, searches=3)) == ONCE
+    assert stops(lambda: attacks.lbfgs(net, x, y, steps=9, searches=3, keep="first")) <= ONCE + 3
     never = 1e-6  # a radius in which nothing is found, so that no row leaves early
     assert stops(lambda: attacks.pgd(net, x, y, eps=never, steps=7)) == ONCE
     assert stops(lambda: attacks.pgd(net, x, y, eps=never, steps=40)) <= ONCE + 40 // 8
+    assert stops(lambda: attacks.mi_fgsm(net, x, y, eps=never, steps=40)) <= ONCE + 40 // 8
+    assert stops(lambda: attacks.r_fgsm(net, x, y, eps=never)) == ONCE
     assert stops(lambda: attacks.square(net, x, y, eps=never, queries=64)) <= ONCE + 64 // 16
     for keep in ("last", "worst"):  # where no row ever leaves
         assert stops(lambda keep=keep: attacks.pgd(net, x, y, eps=never, steps=20, keep=keep)) == ONCE
@@ -268,7 +272,13 @@ ATTACKS = {
         {"eps": 1.0, "steps": 3, "box": boxes.Flipped(), "projection": "dykstra"},
     ),
     "fgsm": (attacks.fgsm, {"eps": 0.1, "random_start": True, "box": boxes.Flipped()}),
+    "r_fgsm": (attacks.r_fgsm, {"eps": 0.1, "box": boxes.Flipped()}),
     "bim": (attacks.bim, {"eps": 0.1, "steps": 3}),
+    "mi_fgsm": (attacks.mi_fgsm, {"eps": 0.1, "steps": 3}),
+    "mi_fgsm, worst": (attacks.mi_fgsm, {"eps": 1.0, "steps": 3, "norm": "l2", "keep": "worst"}),
+    "lbfgs": (attacks.lbfgs, {"steps": 3, "searches": 2}),
+    "lbfgs, no box": (attacks.lbfgs, {"steps": 3, "searches": 2, "box": None, "loss": "cross-entropy"}),
+    "lbfgs, first": (attacks.lbfgs, {"steps": 3, "searches": 1, "box": boxes.Flipped(), "keep": "first"}),
     "ddn": (attacks.ddn, {"steps": 3}),
     "carlini_wagner": (attacks.carlini_wagner, {"steps": 2, "searches": 2}),
     "carlini_wagner, as published": (attacks.carlini_wagner, {"steps": 2, "searches": 2, "loss": "margin"}),

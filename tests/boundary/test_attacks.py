@@ -21,6 +21,11 @@ ALL = {
     "square": lambda *a, **k: attacks.square(*a, eps=20.0, queries=200, **k),
     "fmn": attacks.fmn,
     "shrinking ball": lambda *a, **k: attacks.shrinking_ball(*a, eps=100.0, **k),
+    "lbfgs": attacks.lbfgs,
+    "lbfgs, first": lambda *a, **k: attacks.lbfgs(*a, keep="first", **k),
+    "mi-fgsm": lambda *a, **k: attacks.mi_fgsm(*a, eps=20.0, **k),
+    "mi-fgsm l2": lambda *a, **k: attacks.mi_fgsm(*a, eps=100.0, norm="l2", **k),
+    "r+fgsm": lambda *a, **k: attacks.r_fgsm(*a, eps=20.0, alpha=2.0, **k),
 }
 
 
@@ -70,6 +75,7 @@ def test_shortest_perturbations_of_an_affine_model(classes):
         (attacks.ddn(model, x, labels, steps=400, box=None), 1.03),
         (attacks.carlini_wagner(model, x, labels, box=None), 1.03),
         (attacks.fmn(model, x, labels, steps=400, box=None), 1.03),
+        (attacks.lbfgs(model, x, labels, box=None), 1.03),
     ):
         norms = attack.norm()
         assert attack.found.all()
@@ -249,6 +255,10 @@ INVARIANT = {
     "square": lambda eps, *a, **k: attacks.square(*a, eps=eps / 3, queries=40, **k),
     "fmn": lambda eps, *a, **k: attacks.fmn(*a, steps=40, **k),
     "shrinking ball": lambda eps, *a, **k: attacks.shrinking_ball(*a, eps=eps, steps=10, **k),
+    "lbfgs": lambda eps, *a, **k: attacks.lbfgs(*a, steps=15, searches=5, **k),
+    "mi-fgsm": lambda eps, *a, **k: attacks.mi_fgsm(*a, eps=eps / 20, **k),
+    "mi-fgsm l2": lambda eps, *a, **k: attacks.mi_fgsm(*a, eps=1.5 * eps, norm="l2", loss="margin", **k),
+    "r+fgsm": lambda eps, *a, **k: attacks.r_fgsm(*a, eps=eps / 4, **k),
     "strongest": lambda eps, *a, **k: attacks.strongest(
         *a, eps=eps, steps=5, doublings=1, attacks=SCALE_FREE, **k
     ),
@@ -301,7 +311,8 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "name", ["pgd l2", "pgd linf", "ddn", "cw", "square", "fmn", "shrinking ball", "strongest"]
+    "name",
+    ["pgd l2", "pgd linf", "ddn", "cw", "square", "fmn", "shrinking ball", "strongest", "lbfgs", "mi-fgsm"],
 )
 def test_what_an_attack_cannot_see_through_is_stuck_and_told(name, kind, digits):
     net, x, y = digits
@@ -329,7 +340,7 @@ def test_an_honest_row_is_never_stuck(name, digits):
         warnings.simplefilter("error")
         a = INVARIANT[name](1e-3, net, x[:16], y[:16])
     assert not a.stuck.any()
-    if name not in ("ddn", "cw", "fmn"):
+    if name not in ("ddn", "cw", "fmn", "lbfgs"):
         assert not a.found.all()
 
 

@@ -36,6 +36,11 @@ def test_an_affine_model_s_iterates_lie_on_a_line(loss, keep, step, targeted):
     torch.testing.assert_close(a.images, x + min(5 * step, 1.0) * unit, rtol=0, atol=1e-12)
     a = attacks.pgd(model, x, given, norm="linf", **how)
     torch.testing.assert_close(a.images, x + min(5 * step, 1.0) * towards.sign(), rtol=0, atol=1e-12)
+    del how["random_start"]  # what the gradients add up to points where each of them does
+    a = attacks.mi_fgsm(model, x, given, norm="l2", **how)
+    torch.testing.assert_close(a.images, x + min(5 * step, 1.0) * unit, rtol=0, atol=1e-12)
+    a = attacks.mi_fgsm(model, x, given, **how)
+    torch.testing.assert_close(a.images, x + min(5 * step, 1.0) * towards.sign(), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("keep", ["last", "worst"])
@@ -109,9 +114,11 @@ def test_what_has_no_meaning_is_refused(keep):
     for name in ("ddn", "fmn", "carlini_wagner"):
         with pytest.raises(ValueError, match=r"^keep must be 'shortest': without a radius"):
             getattr(attacks, name)(model, x, labels, keep=keep, box=None)
+    with pytest.raises(ValueError, match=rf"^keep must be one of 'first', 'shortest', not '{keep}'"):
+        attacks.lbfgs(model, x, labels, keep=keep, box=None)
     with pytest.raises(ValueError, match=r"^keep='last' is the last iterate of one start"):
         attacks.pgd(model, x, labels, eps=1.0, restarts=2, keep="last")
-    for name in ("pgd", "fgsm", "bim", "shrinking_ball", "square"):
+    for name in ("pgd", "fgsm", "r_fgsm", "bim", "mi_fgsm", "shrinking_ball", "square"):
         with pytest.raises(ValueError, match=r"^keep must be one of 'first', 'last', 'worst', not 'best'"):
             getattr(attacks, name)(model, x, labels, eps=1.0, keep="best")
 
@@ -135,8 +142,11 @@ LOOKS = {
     "pgd l2, nearest": (attacks.pgd, "l2", {"steps": 4, "projection": "dykstra"}),
     "pgd linf, nearest": (attacks.pgd, "linf", {"steps": 4, "norm": "linf", "projection": "dykstra"}),
     "fgsm": (attacks.fgsm, "linf", {}),
-    "r+fgsm": (attacks.fgsm, "l2", {"norm": "l2", "random_start": True}),
+    "fgsm, random start": (attacks.fgsm, "l2", {"norm": "l2", "random_start": True}),
+    "r+fgsm": (attacks.r_fgsm, "linf", {}),
     "bim": (attacks.bim, "linf", {}),
+    "mi-fgsm": (attacks.mi_fgsm, "linf", {}),
+    "mi-fgsm l2": (attacks.mi_fgsm, "l2", {"norm": "l2", "step": 0.2}),
     "shrinking ball": (attacks.shrinking_ball, "l2", {"steps": 8}),
     "square": (attacks.square, "linf", {"queries": 40}),
 }
@@ -171,7 +181,7 @@ def test_ball_box_and_label(name, keep, box, dtype):
             assert torch.equal(a.images[~a.found], x[~a.found])
         elif keep == "last":
             assert not unmoved[~dead].any()
-            if name in ("fgsm", "bim"):  # nothing is drawn
+            if name in ("fgsm", "bim", "mi-fgsm", "mi-fgsm l2"):  # nothing is drawn
                 assert (
                     length[dead] <= 1e2 * torch.finfo(dtype).eps
                 ).all()  # what flipping back and forth rounds
@@ -198,6 +208,30 @@ def test_the_fast_gradient_sign_method_and_its_repetition_are_pgd():
         attacks.fgsm(model, x, labels, eps=0.3, random_start=True, keep="last", seed=seed, box=None).images
         for seed in (0, 0, 1)
     ]
+    assert torch.equal(starts[0], starts[1])
+    assert not torch.equal(starts[0], starts[2])
+
+
+def test_a_step_from_a_random_corner_is_the_published_one():
+    """What the network is shown is x', a corner of the cube of α; what comes back lies eps − α further."""
+    net, x, _ = gated(torch.float64)
+    x = x[x.sum((1, 2, 3)) > 26]  # alive, and at every corner
+    labels, seen = net(x).argmax(1), []
+    shown = lambda z: (seen.append(z.detach().clone()), net(z))[1]
+    for eps, alpha in ((0.1, None), (0.1, 0.02)):
+        seen.clear()
+        how = {"loss": "cross-entropy", "keep": "last", "box": None}
+        a = attacks.r_fgsm(shown, x, labels, eps=eps, alpha=alpha, **how)
+        alpha = eps / 2 if alpha is None else alpha
+        corner, end = seen[-2:]
+        torch.testing.assert_close((corner - x).abs(), torch.full_like(x, alpha), rtol=0, atol=1e-12)
+        assert 0.4 < (corner > x).double().mean() < 0.6  # of more than a thousand
+        at = corner.clone().requires_grad_()
+        loss = torch.nn.functional.cross_entropy(net(at), labels, reduction="sum")
+        (towards,) = torch.autograd.grad(loss, at)
+        torch.testing.assert_close(end, corner + (eps - alpha) * towards.sign(), rtol=0, atol=1e-12)
+        torch.testing.assert_close(a.images, end, rtol=0, atol=0)
+    starts = [attacks.r_fgsm(net, x, labels, eps=0.1, keep="last", seed=seed).images for seed in (0, 0, 1)]
     assert torch.equal(starts[0], starts[1])
     assert not torch.equal(starts[0], starts[2])
 

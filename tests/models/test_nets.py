@@ -43,6 +43,34 @@ def test_lenet_computes_what_its_description_says():
     torch.testing.assert_close(net(x), f.linear(h, w["fc3.weight"], w["fc3.bias"]))
 
 
+@pytest.mark.parametrize("channels", [1, 4, 7])
+def test_c_ch_is_table_3_s(channels):
+    net = nets.c_ch(channels)
+    sides = []
+    for layer in (m for m in net if isinstance(m, nn.Conv2d | nn.MaxPool2d)):
+        layer.register_forward_hook(lambda module, given, out: sides.append(tuple(out.shape[1:])))
+    assert net(torch.rand(3, 1, 28, 28)).shape == (3, 10)
+    assert sides == [(channels, side, side) for side in (24, 20, 16, 12, 6)]
+    convolutions = 26 * channels + 3 * (25 * channels + 1) * channels
+    hidden = (36 * channels + 1) * 256 + 257 * 10
+    assert sum(p.numel() for p in net.parameters()) == convolutions + hidden
+    names = ["conv1", "conv2", "conv3", "conv4", "fc1", "fc2"]
+    assert [n for n, _ in net.named_parameters()] == [f"{n}.{k}" for n in names for k in ("weight", "bias")]
+
+
+def test_c_ch_computes_what_its_description_says():
+    net, x = nets.c_ch(3, seed=3), torch.rand(2, 1, 28, 28)
+    w, f = dict(net.named_parameters()), nn.functional
+    h = (x - 0.1307) / 0.3081
+    for k in range(1, 5):
+        h = f.conv2d(h, w[f"conv{k}.weight"], w[f"conv{k}.bias"]).relu()
+    h = f.linear(f.max_pool2d(h, 2).flatten(1), w["fc1.weight"], w["fc1.bias"]).relu()
+    torch.testing.assert_close(net(x), f.linear(h, w["fc2.weight"], w["fc2.bias"]))
+    same, other = nets.c_ch(3, seed=3), nets.c_ch(3, seed=4)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), same.parameters(), strict=True))
+    assert not torch.equal(net.fc2.weight, other.fc2.weight)
+
+
 @pytest.mark.parametrize("init", ["he", "default"])
 @pytest.mark.parametrize("build", [lambda **k: nets.mlp(30, (20, 10), **k), nets.lenet])
 def test_the_seed_decides_and_the_global_generator_is_left_alone(build, init):
@@ -111,6 +139,8 @@ def test_normalisation_takes_numbers_channels_and_images():
         (lambda: nets.mlp(100, (5,), init="xavier"), "'he', 'default'"),
         (lambda: nets.mlp(100, (0,)), "hidden .* at least 1"),
         (lambda: nets.lenet(shape=(1, 8, 8)), "at least 12"),
+        (lambda: nets.c_ch(0), "channels must be a whole number of at least 1"),
+        (lambda: nets.c_ch(2)(torch.rand(2, 1, 32, 32)), r"\(N, 1, 28, 28\)"),
         (lambda: nets.lenet(std=0.0), "std must be positive"),
         (lambda: nets.Normalise(float("nan"), 1), "mean must be a finite"),
         (lambda: nets.initialise(nn.BatchNorm1d(3)), "not BatchNorm1d"),

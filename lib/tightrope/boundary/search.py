@@ -55,6 +55,17 @@ class Attack:
         return torch.where(self.found, length, math.inf)
 
 
+def distortion(x: Tensor, images: Tensor) -> Tensor:
+    """‖images − x‖₂ / √n, (N,): how far images (N, *shape) are from x (N, *shape), of n numbers each.
+
+    Definition 1.8 of *Neighborhoods of adversarial examples*, after Szegedy et al. (2013): so that inputs of different
+    sizes compare. Of an `attack`, `distortion(attack.start, attack.images)` counts rows that were not found as 0.
+    """
+    refusals.tensor(("N", ...), finite=True, x=x)
+    refusals.tensor(tuple(x.shape), finite=True, like=x, images=images)
+    return (images - x).flatten(1).norm(dim=1) / math.sqrt(x[0].numel())
+
+
 class Seen:
     """What N rows under attack met on the way, whoever asked."""
 

@@ -25,6 +25,7 @@ __all__ = [
     "Normalise",
     "TwoLogits",
     "activations",
+    "c_ch",
     "densenet121",
     "fast_resnet",
     "four_layer",
@@ -104,6 +105,33 @@ def lenet(
         fc3=skip_init(nn.Linear, 84, classes),
     )
     return initialise(nn.Sequential(layers), init, seed)
+
+
+def c_ch(
+    channels: int,
+    seed: int | torch.Generator = 0,
+    *,
+    mean: Numbers = 0.1307,
+    std: Numbers = 0.3081,
+) -> nn.Sequential:
+    """NAE's C-Ch (its table 3): four convolutions of `channels` (5×5, no padding), pool, 256-10; `net.fc2` is the last.
+
+    (N, 1, 28, 28) raw pixels to logits (N, 10), by way of 24, 20, 16, 12 and, pooled, 6 pixels a side. `mean`, `std`:
+    MNIST's. The table names no activation, and the text one ReLU between the pool and the hidden layer; we take one
+    after every convolution too, without which all four were one linear map. Torch's default initialisation.
+    """
+    refusals.whole(1, channels=channels)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(normalise=Normalise(mean, std, (1, 28, 28)))
+    for k in range(1, 5):
+        layers[f"conv{k}"] = skip_init(nn.Conv2d, 1 if k == 1 else channels, channels, 5)
+        if k == 4:  # as in `lenet`, the ReLU after the pool computes the same from a quarter of the numbers
+            layers["pool1"] = nn.MaxPool2d(2)
+        layers[f"relu{k}"] = nn.ReLU()
+    layers["flatten"] = nn.Flatten()
+    layers["fc1"] = skip_init(nn.Linear, channels * 6 * 6, 256)
+    layers["relu5"] = nn.ReLU()
+    layers["fc2"] = skip_init(nn.Linear, 256, 10)
+    return initialise(nn.Sequential(layers), "default", seed)
 
 
 def four_layer(

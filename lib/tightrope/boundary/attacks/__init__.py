@@ -12,7 +12,7 @@ every input number stays in, a set of `tightrope.boxes`, or None for none.
 An input whose answer is adversarial as it is then counts as found, at distance zero, and one that nothing was found for
 comes back as it was. At the "last" iterate, which has moved wherever there is a gradient and room in the box: right for
 training. Or after all iterates at the "worst", that of highest loss. Attacks without a radius keep the "shortest" and
-nothing else.
+nothing else; `lbfgs` alone can stop at its "first" success too.
 
 A row ends found, not found or stuck: no gradient that could be used was ever met, which is no robustness; more
 than one such row in a hundred warn. By default nothing depends on the scale of the logits or the units of the box; the
@@ -23,14 +23,18 @@ each chunk with draws of its own.
 from tightrope.boundary.attacks.carlini_wagner import carlini_wagner as carlini_wagner
 from tightrope.boundary.attacks.ddn import ddn as ddn
 from tightrope.boundary.attacks.fmn import fmn as fmn
+from tightrope.boundary.attacks.lbfgs import lbfgs as lbfgs
+from tightrope.boundary.attacks.mi_fgsm import mi_fgsm as mi_fgsm
 from tightrope.boundary.attacks.pgd import bim as bim
 from tightrope.boundary.attacks.pgd import fgsm as fgsm
 from tightrope.boundary.attacks.pgd import pgd as pgd
+from tightrope.boundary.attacks.pgd import r_fgsm as r_fgsm
 from tightrope.boundary.attacks.shrinking_ball import shrinking_ball as shrinking_ball
 from tightrope.boundary.attacks.square import square as square
 from tightrope.boundary.attacks.strongest import Strongest as Strongest
 from tightrope.boundary.attacks.strongest import strongest as strongest
 from tightrope.boundary.search import Attack as Attack
+from tightrope.boundary.search import distortion as distortion
 
 __all__ = [
     "Attack",
@@ -38,9 +42,13 @@ __all__ = [
     "bim",
     "carlini_wagner",
     "ddn",
+    "distortion",
     "fgsm",
     "fmn",
+    "lbfgs",
+    "mi_fgsm",
     "pgd",
+    "r_fgsm",
     "shrinking_ball",
     "square",
     "strongest",

@@ -1,4 +1,5 @@
-"""Projected gradient descent, in ℓ2 and ℓ∞, and its cases: the fast gradient sign method, and that repeated."""
+"""Projected gradient descent, in ℓ2 and ℓ∞, and its cases: the fast gradient sign method, that after a random step, and
+that repeated."""
 
 from __future__ import annotations
 
@@ -87,13 +88,40 @@ def fgsm(
     """The fast gradient sign method: one step of `pgd`, of length `eps` (Goodfellow et al. 2015).
 
     With a random start it is 1.25 eps long (Wong et al. 2020); Tramèr et al. (2018) start at a corner of a smaller
-    cube. norm "l2": the step is along the gradient itself. The rest is as in `pgd`.
+    cube, as `r_fgsm` does. norm "l2": the step is along the gradient itself. The rest is as in `pgd`.
     """
     refusals.truth(random_start=random_start)
     refusals.number(above=0, eps=eps)
     step = eps * (1.25 if random_start else 1.0) if step is None else step
     walk = Walk(eps, norm, 1, step, loss, random_start)
     return run(ascent(walk, 1, keep), model, x, labels, targeted, box, seed, chunk, "FGSM", keep=keep)
+
+
+def r_fgsm(
+    model: Model,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    eps: float,
+    alpha: float | None = None,
+    loss: str = "scaled",
+    targeted: bool = False,
+    box: Box = (0.0, 1.0),
+    keep: str = "first",
+    seed: int = 0,
+    chunk: int | None = None,
+) -> Attack:
+    """R+FGSM: the fast gradient sign method after a small random step, in ℓ∞ (Tramèr et al. 2018, equation 7).
+
+    x' = x + α sign(N(0, I)), and from there (eps − α) sign(∇ loss(x')): both lie in the box, and no number of the
+    second moves further than `eps` from x. `alpha` is eps / 2 unless given (theirs), and below eps. Where x' is
+    adversarial already, the "first" success is x'. The rest is as in `pgd`.
+    """
+    refusals.number(above=0, eps=eps)
+    alpha = eps / 2 if alpha is None else alpha
+    refusals.number(above=0, below=eps, alpha=alpha)
+    walk = _FromCorner(eps, "linf", 1, eps - alpha, loss)
+    return run(ascent(walk, 1, keep), model, x, labels, targeted, box, seed, chunk, "R+FGSM", keep=keep)
 
 
 def bim(
@@ -188,6 +216,14 @@ class Walk:
 
     def _part(self, vectors: Tensor) -> Tensor:
         return vectors if self.subspace is None else self.subspace.project(vectors)
+
+
+class _FromCorner(Walk):
+    """A walk that starts at a random corner of the cube that its step leaves of the ball."""
+
+    def start(self, task: Task) -> Tensor:
+        alpha = self.eps - self.step
+        return task.add(alpha * task.random("normal_", *task.x.shape[1:]).sign(), alpha, "linf")
 
 
 def ascent(walk: Walk, restarts: int, keep: str = "first") -> Search:

@@ -36,6 +36,7 @@ from tightrope import (
     pair_losses,
     path_kernel,
     penalties,
+    persistence,
     seeds,
     spectra,
     straight_path,
@@ -62,6 +63,7 @@ SMALL = nets.mlp(16, (4,), 2, seed=1)
 SPACE = spectra.span(torch.eye(5)[0], torch.eye(5)[1])
 WHERE = weight_space.position(NET)
 MARGINS = margins.deepfool(NET, X)
+FREQUENCIES = persistence.frequencies(NET, X, [0.1, 1.0], draws=8)
 ATTACK = attacks.pgd(NET, X, Y, eps=0.5, steps=2)
 PLANE = low_rank.max_margin(UP, DOWN)
 DELTAS = low_rank.affine_offsets(UP, DOWN)[1]
@@ -181,6 +183,13 @@ GOOD: dict[Callable, dict] = {
     margins.deepfool: {"model": NET, "x": X, "subspaces": [SPACE], "overshoot": 0.02, "max_steps": 3}
     | {"rivals": 2, "refine": True, "tight": 1, "starts": 1, "wider": 2, "keep": False, "chunk": 3},
     margins.Margins.quantile: {"self": MARGINS, "q": [0.1, 0.5], "raw": True},
+    persistence.along: {"model": NET, "start": X, "end": draw(6, 5), "t": [0.0, 1.0], "draws": 64},
+    persistence.Frequencies.interval: {"self": FREQUENCIES, "level": 0.9},
+    persistence.Frequencies.stable: {"self": FREQUENCIES},
+    persistence.frequencies: {"model": NET, "x": X, "sigma": [0.1, 1.0], "draws": 8, "noise": "ball"}
+    | {"fast": True, "seed": 0, "chunk": 3},
+    persistence.persistence: {"model": NET, "x": X, "gamma": 0.7, "draws": 64, "cap": 4.0, "noise": "ball"}
+    | {"fast": True, "seed": 0, "chunk": 3},
     nets.activations: {"net": NET, "x": X, "layer": "fc1", "batch": 4},
     nets.c_ch: {"channels": 2, "seed": 0, "mean": 0.5, "std": 0.2},
     nets.densenet121: BIG | {"small": True},

@@ -43,6 +43,7 @@ from tightrope import (
     synthetic,
     training,
     views,
+    wedges,
     weight_space,
 )
 from tightrope.paths.quadrature import rule
@@ -81,6 +82,7 @@ TRAINED |= {"zero_last": True, "dtype": torch.float64, "memory": 2**20}
 MADE = {"seed": 0, "classes": 3, "init": "he", "mean": 0.5, "std": (0.2, 0.3, 0.4)}
 BIG = {name: MADE[name] for name in ("classes", "init")}  # one `_network` looks at the others
 LENET = {"seed": 0, "shape": DIGITS, "mean": 0.5, "std": 0.2}
+WEDGE = wedges.wedge(5, (0.3, -0.2))
 WINDOWS = {"shape": (1, 4, 4), "size": 2, "step": 1}
 
 # One good call each: every argument that can be wrong.
@@ -268,6 +270,16 @@ GOOD: dict[Callable, dict] = {
     views.view: {"name": "flipped mnist"},
     views.View.load: {"self": views.view("flipped mnist"), "split": "test", "n": 3, "seed": 0},
     views.View.see: {"self": views.view("flipped mnist"), "x": draw(2, *DIGITS)},
+    wedges.orthant: {"n": 5, "k": 2},
+    wedges.proposition43: {"d": 1.0, "k": 2, "gamma": 0.7},
+    wedges.wedge: {"n": 5, "angles": (0.3, -0.2)},
+    wedges.Wedge: {"n": 5, "angles": (0.3, -0.2)},
+    wedges.Wedge.contains: {"self": WEDGE, "x": X},
+    wedges.Wedge.inside: {"self": WEDGE, "d": (1.0, 2.0)},
+    wedges.Wedge.outside: {"self": WEDGE, "d": 1.0, "sheet": 1},
+    wedges.Wedge.persistence: {"self": WEDGE, "x": X, "gamma": 0.7},
+    wedges.Wedge.sheets: {"self": WEDGE, "x": X},
+    wedges.Wedge.stable: {"self": WEDGE, "x": X, "sigma": (0.5, 1.0)},
     weight_space.gradient: {"net": NET, "x": X, "y": Y, "chunk": 4},
     weight_space.line: {"net": NET, "w0": WHERE, "w1": WHERE + 1, "x": X, "y": Y, "t": [0, 0.5]},
     weight_space.network_at: {"net": NET, "w": WHERE},

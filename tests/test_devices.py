@@ -14,7 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.func import functional_call
 
-from tightrope import adversary, attacks, boxes, margins, nets, pair_losses, spectra, training, views
+from tightrope import adversary, attacks, boxes, margins, nets, pair_losses, spectra, training, views, wedges
 from tightrope.boundary import crossing, race, search
 from tightrope.boundary.chunks import chunk_rows
 from tightrope.boundary.stepping import coordinates, nearest_steps
@@ -332,6 +332,18 @@ def test_every_adversary_stays_on_the_device(name, request):
     moves.add(images - x, on_gpu(4, dtype=torch.bool))
     with pytest.raises(DataDependentOutputException):  # all is on one device, and has no values to read
         moves.numbers()
+
+
+@pytest.mark.parametrize("angles", [(0.0, 0.0), (0.3, -0.2)])
+def test_every_wedge_stays_on_the_device_and_does_not_wait(angles, request):
+    w = wedges.wedge(9, angles)
+    assert stops(lambda: (w(torch.ones(3, 9)), w.contains(torch.ones(3, 9)))) == 0
+    request.getfixturevalue("fake")
+    try:
+        for answer in (w, w.contains, w.sheets):
+            assert answer(on_gpu(4, 9)).device.type == "cuda"
+    finally:
+        wedges._turns.cache_clear()  # fake cosines are not remembered for the tests that come
 
 
 @pytest.mark.parametrize(

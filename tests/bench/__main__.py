@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 import torch
-from tests.bench import frequency, margins, outside, pairs, paths, tight
+from tests.bench import frequency, margins, outside, pairs, paths, persistence, tight
 
 from tightrope import data
 
@@ -28,6 +28,8 @@ BENCHES = {
         paths.contributions,
         paths.moving_gram,
         paths.scaling,
+        persistence.on_wedges,
+        persistence.on_digits,
     )
 }
 

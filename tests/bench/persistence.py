@@ -67,16 +67,16 @@ def on_wedges() -> list[Report]:
     reports = []
     for k in (1, 3, 10):
         wedge = wedges.orthant(max(k, 2), k)
-        x = wedge.inside(1.0)[None].repeat(100, 1)
-        truth = torch.tensor(wedge.persistence(x[0], gamma=0.7), dtype=torch.float64)
+        x = wedge.inside(1.0).float().repeat(100, 1)
+        truth = wedge.persistence(x[:1].double(), gamma=0.7)
         title = f"Persistence before {k} sheet{'s' * (k > 1)}, 100 times"
         reports.append(compare(title, wedge, x, truth, 3, {"answers": 3.0}))
     return reports
 
 
 def trained(net: nn.Module) -> nn.Module:
-    x, y = data.load("mnist", "train", n=20_000, seed=0)
-    training.fit(net, x, y, training.Recipe(lr=0.05, epochs=3), seed=0)
+    x, y = data.load("mnist", "train", n=12_000, seed=0)
+    training.fit(net, x, y, training.Recipe("adam", lr=1e-3, epochs=4), seed=0)
     return net
 
 

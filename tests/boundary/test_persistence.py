@@ -9,7 +9,7 @@ from scipy import stats
 from tests.oracles.persistence import bracketing
 from torch import nn
 
-from tightrope import intervals, nets, persistence
+from tightrope import data, intervals, nets, persistence, training
 from tightrope.boundary.surroundings import Around, Behind, around
 from tightrope.models.measured import measured
 
@@ -72,6 +72,29 @@ def test_the_interval_holds_the_closed_form_in_every_cell():
     hits = covered(1_000, seed=2)
     assert sum(hits.values()) >= 940 * len(CELLS)
     assert min(hits.values()) >= 920, hits
+
+
+@pytest.mark.long
+def test_the_interval_holds_the_truth_on_a_real_network():
+    """20 digits × 200 estimates against where a million draws a digit see the share pass 0.7."""
+    x, y = data.load("mnist", "train", n=12_000, seed=0)
+    net = nets.mlp(784, (100, 20), 10, seed=0)
+    training.fit(net, x, y, training.Recipe("adam", lr=1e-3, epochs=4), seed=0)
+    digits = data.load("mnist", "test", n=20, seed=0)[0]
+    first = persistence.persistence(net, digits, draws=8_192, seed=99).sigma
+    assert first.isfinite().all()
+    around = first[:, None] * torch.logspace(-0.06, 0.06, 7, dtype=torch.float64)
+    each = [
+        persistence.frequencies(net, one[None], at, draws=150_000)
+        for one, at in zip(digits, around, strict=True)
+    ]
+    share = torch.stack([f.stable()[0] for f in each]).numpy()
+    truth = torch.tensor([np.interp(-0.7, -p, s) for p, s in zip(share, around.numpy(), strict=True)])
+    held = 0
+    for seed in range(200):
+        found = persistence.persistence(net, digits, seed=seed)
+        held += int(((found.low <= truth) & (truth <= found.high)).sum())
+    assert held >= 0.92 * 200 * 20, held
 
 
 def test_the_estimate_is_the_closed_form():

@@ -317,3 +317,10 @@ def test_bad_arguments(how, sentence):
 def test_bad_sigmas():
     with pytest.raises(ValueError, match="Every sigma must be above 0"):
         persistence.frequencies(mlp(), POINTS, [0.0, 1.0])
+
+
+def test_bytes_are_refused():
+    with pytest.raises(ValueError, match="divide by 255"):
+        persistence.persistence(
+            lambda x: x.float().flatten(1)[:, :3], torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+        )

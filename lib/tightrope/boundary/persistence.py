@@ -211,7 +211,7 @@ def _sampler(
     refusals.choice(KINDS, noise=noise)
     refusals.truth(fast=fast)
     refusals.whole(1, **refusals.given(chunk=chunk))
-    check_input(model, x, "labels")
+    check_input(model, x, "logits")  # noise is real, whatever the classifier takes
     refusals.tensor(("N", ...), finite=True, x=x)
     draws = seeds.generator(seed, "persistence", x.device)
     with measured(model, x, chunk=chunk, of="labels") as (net, x), torch.no_grad():

@@ -24,21 +24,21 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Verdict:
-    """kind: one of VERDICTS. n: where undecided, about how many samples would decide; None where nobody can say."""
+    """kind: one of VERDICTS. Where undecided, n: about how many values would decide, in place of how many there are;
+    None where nobody can say. Values of what, images or seeds, stands beside the quantity.
+    """
 
     kind: str
     n: int | None = None
+    there: int | None = None
 
     def words(self, claim: Claim) -> str:
         """The verdict as a page shows it."""
         said = _HOLDS.get(self.kind, self.kind) if claim.own or claim.kind == "identity" else self.kind
-        return f"{MARKS[self.kind]} {said}" + (
-            f" (about {self._samples()} samples would decide)" if self.n else ""
-        )
-
-    def _samples(self) -> str:
-        """How many would decide, to two digits: it is an estimate."""
-        return number(int(float(f"{self.n:.1e}")))
+        if not self.n:
+            return f"{MARKS[self.kind]} {said}"
+        about = int(float(f"{self.n:.1e}"))  # two digits: it is an estimate
+        return f"{MARKS[self.kind]} {said} (n of about {number(about)} in place of {number(self.there)} would decide)"
 
 
 def judge(claim: Claim, record: Mapping[str, Any] | None) -> Verdict:
@@ -61,7 +61,9 @@ def judge(claim: Claim, record: Mapping[str, Any] | None) -> Verdict:
         return verdict
     open_ones = [i for i in range(len(entries)) if not inside[i]]
     wanted = [_deciding(entries[i], around[i], allowed[i]) for i in open_ones]
-    return Verdict(UNDECIDED, None if None in wanted else max(wanted))
+    if None in wanted:
+        return Verdict(UNDECIDED)
+    return Verdict(UNDECIDED, *max((n, entries[i]["n"]) for n, i in zip(wanted, open_ones, strict=True)))
 
 
 def ranges(claim: Claim) -> list[Range]:

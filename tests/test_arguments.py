@@ -25,6 +25,7 @@ import tightrope
 from tightrope import (
     adversary,
     attacks,
+    averaging,
     boxes,
     data,
     gaussian_process,
@@ -42,6 +43,7 @@ from tightrope import (
     straight_path,
     synthetic,
     training,
+    universal,
     views,
     wedges,
     weight_space,
@@ -69,6 +71,9 @@ ATTACK = attacks.pgd(NET, X, Y, eps=0.5, steps=2)
 PLANE = low_rank.max_margin(UP, DOWN)
 DELTAS = low_rank.affine_offsets(UP, DOWN)[1]
 RANK = low_rank.feature_rank(X)
+CLUSTERS = synthetic.clusters(6, k=4, dim=5)
+MEANS = {"means": CLUSTERS.means, "signs": CLUSTERS.signs}
+AVERAGED = averaging.train(CLUSTERS, 2, steps=2, rate=0.1)
 POSTERIOR = gaussian_process.fit(X @ X.T, Y.float())
 PATH = path_kernel.train(X, Y, hidden=3, classes=2, steps=2)
 DEEP = straight_path.train(X, Y, hidden=(3, 2), classes=2, steps=2)
@@ -138,6 +143,15 @@ GOOD: dict[Callable, dict] = {
     | STEPS,
     attacks.square: {"model": SMALL, "x": IMAGES, "labels": Y, "eps": 0.5, "queries": 2, "share": 0.5} | ONE,
     attacks.Attack.norm: {"self": ATTACK, "p": 2},
+    averaging.cosines: {"w": AVERAGED.w, "means": CLUSTERS.means, "output": AVERAGED.output},
+    averaging.decompose: {"w": UP[:, :3], "w0": draw(4, 3), "means": draw(2, 3), "noise": draw(1, 3, seed=2)},
+    averaging.explicit: MEANS,
+    averaging.scores: {"lam": AVERAGED.lam, "signs": CLUSTERS.signs, "sign": AVERAGED.sign, "floor": 0.01},
+    averaging.train: {"data": CLUSTERS, "m": 2, "steps": 2, "rate": 0.1, "fine": True, "scale": 1.0}
+    | {"seed": 0, "dtype": torch.float64},
+    averaging.Trained.binary: {"self": AVERAGED},
+    averaging.Trained.net: {"self": AVERAGED},
+    averaging.Trained.scores: {"self": AVERAGED},
     boxes.Interval: {"low": 0.0, "high": 1.0},
     boxes.Interval.clip: {"self": boxes.Interval(), "images": IMAGES},
     boxes.Interval.inside: {"self": boxes.Interval(), "images": IMAGES},
@@ -252,6 +266,8 @@ GOOD: dict[Callable, dict] = {
     straight_path.DeepPath.net: {"self": DEEP, "xq": X, "step": 1},
     straight_path.DeepPath.predict: {"self": DEEP, "xq": X, "by": straight_path.SECANT},
     straight_path.train: {"x": X, "y": Y, "hidden": (3, 2), "activation": "tanh"} | TRAINED,
+    synthetic.clusters: {"n": 3, "k": 3, "dim": 4, "positive": 1, "norms": (1.0, 2.0, 3.0), "cosine": 0.1}
+    | {"noise": 0.5, "seed": 0, "rotation_seed": 1, "device": "cpu"},
     synthetic.rotation: {"dim": 3, "seed": 0},
     synthetic.t1: {"n": 3, "half_gap": 1.0, "noise": 0.5, "dim": 3, "seed": 0, "rotation_seed": 1}
     | {"device": "cpu"},
@@ -267,6 +283,16 @@ GOOD: dict[Callable, dict] = {
     | {"epochs": 1, "schedule": "triangular", "peak": 0.4, "clip": 1.0, "stop_at": 0.9}
     | {"loss": "cross-entropy", "precision": "float32", "against": FOE},
     training.Recipe.rate: {"self": training.Recipe(), "done": 0.5},
+    universal.direction: MEANS,
+    universal.flipping_norm: {
+        "net": NET,
+        "x": X,
+        "y": Y,
+        "z": draw(5),
+        "reach": 2.0,
+        "share": 0.5,
+        "points": 3,
+    },
     views.view: {"name": "flipped mnist"},
     views.View.load: {"self": views.view("flipped mnist"), "split": "test", "n": 3, "seed": 0},
     views.View.see: {"self": views.view("flipped mnist"), "x": draw(2, *DIGITS)},

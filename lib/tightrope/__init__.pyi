@@ -9,7 +9,9 @@ from .boundary import line_scan as line_scan
 from .boundary import margins as margins
 from .boundary import persistence as persistence
 from .boundary import wedges as wedges
+from .features import averaging as averaging
 from .features import low_rank as low_rank
+from .features import universal as universal
 from .inputs import data as data
 from .inputs import spectra as spectra
 from .inputs import synthetic as synthetic

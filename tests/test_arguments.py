@@ -293,6 +293,14 @@ GOOD: dict[Callable, dict] = {
         "share": 0.5,
         "points": 3,
     },
+    universal.with_biases: {
+        "w": UP,
+        "sign": torch.tensor([1, 1, -1, -1]),
+        "x": DOWN,
+        "z": draw(3),
+        "radius": 1.0,
+    }
+    | {"y": Y[:5], "biases": draw(3)},
     views.view: {"name": "flipped mnist"},
     views.View.load: {"self": views.view("flipped mnist"), "split": "test", "n": 3, "seed": 0},
     views.View.see: {"self": views.view("flipped mnist"), "x": draw(2, *DIGITS)},

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
+from tests.stops import counted
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
@@ -138,6 +139,15 @@ def test_the_network_is_a_classifier_to_everything_here(fine):
     assert shortest.found.double().mean() > 0.8
     assert linear.found.double().mean() > 0.8
     assert (net(shortest.images).argmax(1) != y)[shortest.found].all()
+
+
+def test_no_step_waits_for_the_device():
+    d = data()
+    with counted() as few:
+        averaging.train(d, steps=2, rate=0.01)
+    with counted() as many:
+        averaging.train(d, steps=50, rate=0.01)
+    assert few == many
 
 
 def test_a_rate_that_is_too_large_says_so():

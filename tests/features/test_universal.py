@@ -1,6 +1,7 @@
 """The direction and the length along it, where both have closed forms."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -59,3 +60,32 @@ def test_the_network_is_given_back_as_it_was():
     y = torch.tensor([0, 1])
     universal.flipping_norm(net, torch.randn(2, 3), y, torch.ones(3), reach=1.0)
     assert net.training
+
+
+def test_averages_of_orthogonal_means_fail_at_the_same_length_whatever_their_biases():
+    """⟨w_s, ·⟩ = 1 − t √k / 2ρ in the own class and t √k / 2ρ in the other: equal at t = ρ/√k = √(D/k)."""
+    d = synthetic.clusters(1, k=8, dim=72, seed=1)
+    means, y, sign = d.means.double(), (d.signs + 1) // 2, torch.tensor([-1, 1])
+    w = torch.stack([means[d.signs == s].sum(0) for s in sign]) / 72
+    z = universal.direction(means, d.signs)
+    biases = torch.linspace(-2, 2, 41, dtype=torch.float64)
+    worse = lambda radius: (
+        universal.with_biases(w, sign, means, y, z, radius=radius, biases=biases).amin(0).max()
+    )
+    assert worse(0.99 * 3) == 1
+    assert worse(1.01 * 3) == 0
+
+
+def test_biases_are_those_of_the_network():
+    d = synthetic.clusters(60, k=4, dim=20, noise=2.0, seed=1)
+    found = averaging.train(d, 3, steps=20, rate=0.02)
+    z, biases = universal.direction(d.means, d.signs), torch.tensor([-0.5, 0.1])
+    grid = universal.with_biases(found.w, found.sign, d.x, d.y, z, radius=2.0, biases=biases)
+    assert grid.min() < grid.max() < 1
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        net = replace(found, b=torch.where(found.sign > 0, biases[j], biases[i])).net()
+        for c in (0, 1):
+            x = d.x[d.y == c]
+            both = torch.stack([net(x), net(x - (2 * c - 1) * 2.0 * z)])
+            right = (both[..., c] > both[..., 1 - c]).all(0)
+            assert grid[c, i, j].item() == pytest.approx(right.float().mean().item())

@@ -15,7 +15,7 @@ from tightrope import refusals
 from tightrope.features.averaging import check_signs
 from tightrope.models.measured import measured
 
-__all__ = ["direction", "flipping_norm"]
+__all__ = ["direction", "flipping_norm", "with_biases"]
 
 BLOCK = 2**24  # numbers in the largest temporary tensor
 HALVINGS = 20
@@ -56,11 +56,7 @@ def flipping_norm(
     refusals.number(above=0, reach=reach)
     refusals.number(above=0, most=1, share=share)
     refusals.whole(1, points=points)
-    size = z.abs().amax()
-    if not size > 0:
-        raise ValueError("z must not be zero: it is a direction.")
-    unit = z.detach() / size
-    away = (1 - 2 * y)[:, None] * (unit / unit.norm())
+    away = (1 - 2 * y)[:, None] * _unit(z)
     with measured(net, x, of="labels") as (answer, x):
         rows = max(1, BLOCK // x.shape[1])
         pairs = list(zip(x.split(rows), away.split(rows), strict=True))
@@ -82,3 +78,47 @@ def flipping_norm(
             middle = (low + high) / 2
             low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def with_biases(
+    w: Tensor, sign: Tensor, x: Tensor, y: Tensor, z: Tensor, *, radius: float, biases: Tensor
+) -> Tensor:
+    """ "Non-robust for any bias", looked at: what `averaging`'s binary network gets right with other biases, (2, G, G).
+
+    w (H, D) are the weights of its neurons and `sign` (H,), ±1, their classes. Element (c, i, j) is the share of the
+    samples of label c that are right, without a tie, at x and at x − y radius z/‖z‖, where every neuron of class -1 has
+    the bias biases[i] and every one of +1 biases[j]; 0 where no sample has that label. So it bounds that network's
+    robust accuracy at `radius` from above. Look at the worse of both labels: with one bias large enough the network
+    gives all samples one label, and is robust on half of them.
+    """
+    refusals.tensor(("H", "D"), finite=True, w=w)
+    check_signs(len(w), w, sign=sign)
+    refusals.tensor(("N", w.shape[1]), finite=True, like=w, x=x)
+    refusals.labels(x, 2, y=y)
+    refusals.tensor((w.shape[1],), finite=True, like=w, z=z)
+    refusals.number(least=0, radius=radius)
+    refusals.tensor(("G",), finite=True, like=w, biases=biases)
+    if len(sign.unique()) < 2:
+        raise ValueError("sign must give neurons to both classes, -1 and +1.")
+    w = w.detach()
+    before = x.detach() @ w.T
+    after = before + radius * (1 - 2 * y)[:, None] * (w @ _unit(z))
+    negative, positive = (
+        torch.stack([(torch.cat([before, after])[:, sign == s] + bias).relu().mean(1) for bias in biases])
+        for s in (-1, 1)
+    )  # (G, 2 N) each
+    both = torch.cat([y, y]) == 1
+    shares = x.new_zeros(2, len(biases), len(biases))
+    for i, f in enumerate(negative):
+        right = torch.where(both, positive > f, positive < f).view(len(biases), 2, -1).all(1)
+        for c in (0, 1):
+            shares[c, i] = right[:, y == c].sum(1) / (y == c).sum().clamp_min(1)
+    return shares
+
+
+def _unit(z: Tensor) -> Tensor:
+    """z / ‖z‖, however long."""
+    size = z.detach().abs().amax()
+    if not size > 0:
+        raise ValueError("z must not be zero: it is a direction.")
+    return z.detach() / size / (z.detach() / size).norm()

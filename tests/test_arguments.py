@@ -146,6 +146,8 @@ GOOD: dict[Callable, dict] = {
     averaging.cosines: {"w": AVERAGED.w, "means": CLUSTERS.means, "output": AVERAGED.output},
     averaging.decompose: {"w": UP[:, :3], "w0": draw(4, 3), "means": draw(2, 3), "noise": draw(1, 3, seed=2)},
     averaging.explicit: MEANS,
+    averaging.Merge: {"groups": torch.tensor([0, 1, 0]), "how": "largest"},
+    averaging.Merge.forward: {"self": averaging.Merge(torch.tensor([0, 1, 0])), "logits": draw(2, 3)},
     averaging.scores: {"lam": AVERAGED.lam, "signs": CLUSTERS.signs, "sign": AVERAGED.sign, "floor": 0.01},
     averaging.train: {"data": CLUSTERS, "m": 2, "steps": 2, "rate": 0.1, "fine": True, "scale": 1.0}
     | {"seed": 0, "dtype": torch.float64},

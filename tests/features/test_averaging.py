@@ -279,3 +279,27 @@ def test_the_averaging_network_falls_to_one_short_direction():
         universal.flipping_norm(averaging.explicit(d.means, d.signs), d.x, d.y, z, reach=60.0) > 1.5 * short
     )
     assert math.isinf(universal.flipping_norm(found, d.x, d.y, z, reach=short / 2))
+
+
+@pytest.mark.parametrize("how", ["largest", "probability"])
+def test_merged_outputs_decide_for_a_group(how):
+    logits = torch.randn(50, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    groups = torch.tensor([1, 0, 1, 0, 0])
+    found = averaging.Merge(groups, how)(logits)
+    if how == "largest":
+        assert torch.equal(found.argmax(1), groups[logits.argmax(1)])
+    else:
+        probabilities = logits.softmax(1)
+        expected = torch.stack([probabilities[:, groups == g].sum(1) for g in (0, 1)], 1)
+        assert torch.allclose(found.exp(), expected, rtol=1e-12)
+
+
+def test_two_ways_to_merge_differ_where_many_small_ones_outweigh_a_large_one():
+    logits, groups = torch.tensor([[1.0, 0.9, 0.9]]), torch.tensor([0, 1, 1])
+    assert averaging.Merge(groups)(logits).argmax() == 0
+    assert averaging.Merge(groups, "probability")(logits).argmax() == 1
+
+
+def test_groups_must_be_counted_through():
+    with pytest.raises(ValueError, match="from 0 to the largest"):
+        averaging.Merge(torch.tensor([0, 2]))

@@ -29,7 +29,7 @@ from tightrope import progress, refusals, seeds
 from tightrope.inputs.synthetic import Clusters
 from tightrope.models.training import Diverged
 
-__all__ = ["Decomposition", "Scores", "Trained", "cosines", "decompose", "explicit", "scores", "train"]
+__all__ = ["Decomposition", "Merge", "Scores", "Trained", "cosines", "decompose", "explicit", "scores", "train"]
 
 THRESHOLD = 0.25  # of `explicit`: its docstring says why
 
@@ -247,6 +247,30 @@ def scores(lam: Tensor, signs: Tensor, sign: Tensor, *, floor: float = 0.01) -> 
     other = torch.where(own, 0, lam).abs().amax(1) / torch.where(learnt, top, 1)
     kept = (torch.where(learnt, value, 0) for value in (averaging, decoupling, other))
     return Scores(*kept, learnt)
+
+
+class Merge(nn.Module):
+    """Logits (N, C) of fine classes as logits (N, G) of the groups they belong to, `groups` (C,) int64 from 0 to G − 1.
+
+    `how` "largest": a group has its largest class's logit. "probability": the logarithm of its classes' probabilities'
+    sum, which may decide otherwise.
+    """
+
+    def __init__(self, groups: Tensor, how: str = "largest") -> None:
+        super().__init__()
+        refusals.tensor(("C",), kind="int64", groups=groups)
+        refusals.choice(("largest", "probability"), how=how)
+        if not groups.unique().equal(torch.arange(int(groups.max()) + 1, device=groups.device)):
+            raise ValueError("groups must hold every number from 0 to the largest group.")
+        self.how = how
+        self.register_buffer("groups", groups.clone())
+
+    def forward(self, logits: Tensor) -> Tensor:
+        refusals.tensor(("N", len(self.groups)), empty=True, logits=logits)
+        each = logits if self.how == "largest" else logits.log_softmax(1)
+        parts = [each[:, self.groups == g] for g in range(int(self.groups.max()) + 1)]
+        joined = [p.amax(1) if self.how == "largest" else p.logsumexp(1) for p in parts]
+        return torch.stack(joined, 1)
 
 
 def cosines(w: Tensor, means: Tensor, output: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ decides otherwise than these weights do, that is not counted. No box holds a poi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
@@ -34,7 +35,7 @@ BOUNDS = ("exact", "linear relaxation", "local Lipschitz", "product Lipschitz")
 BLOCK = 2**22  # numbers in the largest temporary tensor
 ROUNDING = 1e-13  # of the length of a point and the size of a bias: the error of a neuron's input
 SLACK = 1e-9  # by how much a bound is shortened, and a found perturbation lengthened
-HALVINGS = 40
+DOUBLINGS, HALVINGS, TURNS = 12, 40, 12  # of the search for short perturbations
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Radius:
 
     low     (N,) no shorter perturbation changes the decision: the largest of `bounds`
     high    (N,) length of one that does, verified by the network itself in float64; +inf where none was found
-    exact   (N,) bool: both are the radius, to 1e-9 of it and of the point's length; +inf where nothing else is decided
+    exact   (N,) bool: both are the radius, to 4e-9 of it and of the point's length; +inf where nothing else is decided
     used    (N,) int64: which of `BOUNDS` low is
     bounds  (N, 4) what each of `BOUNDS` gives alone; 0 for "exact" where the regions were not looked through
     """
@@ -90,13 +91,14 @@ def _radius(net: nn.Sequential, read: TwoLayers, x: Tensor, merge: Tensor, neuro
     bounds = _bounds(read, t, slack, winner, mine, high)
     exact = torch.zeros_like(high)
     if (read.a != 0).any(0).sum() <= neurons and not mine.all():
-        given = (*(part.numpy(force=True) for part in (read.span[1], read.a, read.b, t, slack, mine, high)),)
-        exact, high = (torch.from_numpy(part).to(x.device) for part in regions.distances(*given))
+        given = [part.numpy(force=True) for part in (read.span[1], read.a, read.b, t, slack, mine, high)]
+        exact, least = (torch.from_numpy(part).to(x.device) for part in regions.distances(*given))
+        high = torch.minimum(high, least * (1 + SLACK))
     elif mine.all():
         exact = torch.full_like(high, math.inf)
     bounds = torch.stack([exact, *bounds], 1) * (1 - SLACK)
     low, used = torch.minimum(bounds, high[:, None]).max(1)
-    same = (low == high) | (high - low <= 2 * SLACK * (high + length))
+    same = (low == high) | (high - low <= 4 * SLACK * (high + length))
     return Radius(low, high, same, used, bounds)
 
 
@@ -180,7 +182,7 @@ def _relaxed(read: TwoLayers, t: Tensor, e: Tensor, offset: Tensor, low: Tensor,
             slope = (e * s) @ v
             size = slope.norm(dim=1, keepdim=True)
             best = torch.maximum(best, above + (e * s * t).sum(1) - (r * size)[:, 0])
-            there = t - r * (slope / torch.where(size > 0, size, 1)) @ v.T
+            there = t - r * _unit(slope) @ v.T
             share = 2 / (halving + step + 3)
             s = torch.where(free & (e > 0), s + share * ((there > 0).to(t.dtype) - s), s)
         low, high = torch.where(best > 0, r[:, 0], low), torch.where(best > 0, high, r[:, 0])
@@ -190,60 +192,74 @@ def _relaxed(read: TwoLayers, t: Tensor, e: Tensor, offset: Tensor, low: Tensor,
 def _search(net: nn.Sequential, read: TwoLayers, x: Tensor, t: Tensor, mine: Tensor) -> Tensor:
     """Lengths (N,) of the shortest perturbations found that change the decision, +inf where none was.
 
-    Rays against the gradient of the lead over each rival, as far as they have to go; then turns towards the normal of
-    the boundary where the ray meets it, as long as that is shorter. The network itself is asked about the result.
+    Rays against gradients of the lead over each rival; then the best ray turns towards the normal of the boundary where
+    it meets it, as long as that is shorter. The network itself is asked about the result.
     """
     q, v = read.span
-    best = torch.full_like(t[:, 0], math.inf)
-    direction = torch.zeros_like(t[:, :1] * v[:1])
-    crossed = lambda s, d: _lead(read, t + s[:, None] * (d @ v.T), mine)[0] <= 0
-
-    def bracket(d: Tensor, far: Tensor) -> None:
-        """Take the rays d (N, K) that have crossed at `far`, at the place where they do."""
-        nonlocal best, direction
-        there = crossed(far, d) & (far < math.inf)
-        near, far = torch.zeros_like(far), torch.where(there, far, 0)
-        for _ in range(HALVINGS):
-            middle = (near + far) / 2
-            over = crossed(middle, d)
-            near, far = torch.where(over, near, middle), torch.where(over, middle, far)
-        shorter = there & (far < best)
-        best, direction = (
-            torch.where(shorter, far, best),
-            torch.where(shorter[:, None], d, direction),
-        )
-
+    best, best_d = torch.full_like(t[:, 0], math.inf), (0 * t) @ v
     for j in range(len(read.b)):
-        lead, slope = _lead(read, t, mine, j)
-        size = slope.norm(dim=1)
-        d = -slope / torch.where(size > 0, size, 1)[:, None]
-        ray = torch.where((size > 0) & (lead < math.inf), lead / size, 0).clamp_min(1e-300)
-        for _ in range(12):
-            ray = torch.where(crossed(ray, d), ray, 2 * ray)
-        bracket(d, torch.minimum(ray, best))
+        for d, far in _rays(read, t, mine, j):
+            at = _crossing(read, t, mine, d @ v.T, torch.minimum(far, best))
+            best_d = torch.where((at < best)[:, None], d, best_d)
+            best = torch.minimum(at, best)
     turn = torch.ones_like(best)
-    for _ in range(12):
-        there = torch.where(best < math.inf, best, 0)
-        _, slope = _lead(read, t + there[:, None] * (direction @ v.T), mine)
-        size = slope.norm(dim=1, keepdim=True)
-        d = direction - turn[:, None] * slope / torch.where(size > 0, size, 1)
-        size = d.norm(dim=1, keepdim=True)
-        before = best
-        bracket(d / torch.where(size > 0, size, 1), there)
-        turn = torch.where(best < before, turn * 1.5, turn / 3)
-    step = torch.where(best < math.inf, best * (1 + SLACK), 0)
-    verdict = answer(net, x + (step[:, None] * (direction @ q)).view_as(x))
+    for _ in range(TURNS):
+        far = torch.where(best < math.inf, best, 0)
+        there = t + far[:, None] * (best_d @ v.T)
+        d = _unit(best_d - turn[:, None] * _unit((_lead(read, there, mine)[1] * (there > 0)) @ v))
+        at = _crossing(read, t, mine, d @ v.T, far)
+        shorter = at < best
+        best, best_d = torch.where(shorter, at, best), torch.where(shorter[:, None], d, best_d)
+        turn = torch.where(shorter, turn * 1.5, turn / 3)
+    tie = _lead(read, t, mine)[0] <= 0
+    length = torch.where(tie | (best == math.inf), 0, best * (1 + SLACK))
+    verdict = answer(net, x + (length[:, None] * (best_d @ q)).view_as(x))
     over = verdict.masked_fill(~mine, -math.inf).amax(1) <= verdict.masked_fill(mine, -math.inf).amax(1)
-    return torch.where((best < math.inf) & over, step, math.inf)
+    return torch.where(tie | ((best < math.inf) & over), length, math.inf)
+
+
+def _rays(read: TwoLayers, t: Tensor, mine: Tensor, j: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Directions (N, K) towards output j and lengths (N,) at which they may have crossed.
+
+    Against the gradient at x; as it were with every neuron on that speaks for j; and with all of them on, as there is
+    no gradient where none is.
+    """
+    lead, e = _lead(read, t, mine, j)
+    v = read.span[1]
+    for on in (t > 0, (t > 0) | (e < 0), torch.ones_like(t)):
+        slope = (e * on) @ v
+        d, size = -_unit(slope), slope.norm(dim=1)
+        far = torch.where((size > 0) & (lead < math.inf), lead / size, 0).clamp_min(1e-300)
+        for _ in range(DOUBLINGS):
+            crossed = _lead(read, t + far[:, None] * (d @ v.T), mine)[0] <= 0
+            far = torch.where(crossed, far, 2 * far)
+        yield d, far
+
+
+def _crossing(read: TwoLayers, t: Tensor, mine: Tensor, along: Tensor, far: Tensor) -> Tensor:
+    """Where rays that move t along (N, R) cross before `far` (N,), if they have at `far`; else +inf."""
+    crossed = lambda s: _lead(read, t + s[:, None] * along, mine)[0] <= 0
+    there, near = crossed(far), torch.zeros_like(far)
+    for _ in range(HALVINGS):
+        middle = (near + far) / 2
+        over = crossed(middle)
+        near, far = torch.where(over, near, middle), torch.where(over, middle, far)
+    return torch.where(there, far, math.inf)
 
 
 def _lead(read: TwoLayers, t: Tensor, mine: Tensor, j: int | None = None) -> tuple[Tensor, Tensor]:
-    """By how much the deciding group's largest output leads at t (N, R), and the gradient (N, K) of that.
+    """By how much the deciding group's largest output i leads over j at t (N, R), and a_i − a_j (N, R).
 
-    Over all outputs of other groups or over one output j; +inf where that is of the same group.
+    j is the largest output of the other groups unless it is given; the lead over one of the same group is +inf.
     """
     outputs = read.outputs(t)
     own, i = outputs.masked_fill(~mine, -math.inf).max(1)
     rest = outputs.masked_fill(mine, -math.inf)
     other, j = rest.max(1) if j is None else (rest[:, j], torch.full_like(i, j))
-    return own - other, ((read.a[i] - read.a[j]) * (t > 0)) @ read.span[1]
+    return own - other, read.a[i] - read.a[j]
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Vectors (N, K) at length one; a zero stays one."""
+    size = vectors.norm(dim=1, keepdim=True)
+    return vectors / torch.where(size > 0, size, 1)

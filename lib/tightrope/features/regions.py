@@ -1,10 +1,10 @@
-"""The exact distance from which a two-layer ReLU network decides otherwise, by its linear regions.
+"""The exact distance at which a two-layer ReLU network decides otherwise, by its linear regions.
 
-On the region of one activation pattern p ∈ {0, 1}^R the network is affine, so that what it decides otherwise there is a
-polyhedron, {y: s_r (t_r + ⟨v_r, y⟩) ≥ 0 for all r, f_j ≥ f_i for all own outputs i}, s = 2p − 1, for one rival output j.
-The distance of a polyhedron G y ≥ h is the least-distance problem of Lawson and Hanson (1974, chapter 23). Any u ≥ 0
-bounds it from below, ⟨u, h⟩ / ‖Gᵀu‖: bad ones are cheap and leave few of the 2^R regions to solve, and the solver's own
-make the result a certificate whatever the solver's rounding was.
+On the region of one activation pattern p ∈ {0, 1}^R the network is affine. What it decides otherwise there is, for each
+rival output j, a polyhedron: s_r (t_r + ⟨v_r, y⟩) ≥ 0 for all r, s = 2p − 1, and f_j ≥ f_i for all own outputs i. The
+distance of a polyhedron G y ≥ h is the least-distance problem of Lawson and Hanson (1974, chapter 23). Any u ≥ 0 bounds
+it from below by ⟨u, h⟩ / ‖Gᵀu‖: bad ones are cheap and leave few of the 2^R regions to solve, and the solver's own make
+the result a certificate, whatever the solver's rounding was.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ ROUNDING = 1e-13  # of what is summed: the error of a sum in float64
 class Case:
     """The polyhedra of one rival of one group of outputs: P patterns, m constraints of length one or zero in R^K.
 
-    q (P, O, R), b (O,): f_j − f_i = q relu-free (t + v y) + b; size (P, O) its slope; g (P, m, K); gram (P, m, m).
+    q (P, O, R), b (O,): f_j − f_i is q (t + v y) + b on a region, and size (P, O) the length of its gradient;
+    sign (P, R): s; g (P, m, K): G, the O rows of f_j ≥ f_i first.
     """
 
     q: np.ndarray
@@ -33,7 +34,6 @@ class Case:
     size: np.ndarray
     sign: np.ndarray
     g: np.ndarray
-    gram: np.ndarray
 
     @classmethod
     def of(cls, v: np.ndarray, a: np.ndarray, b: np.ndarray, own: np.ndarray, j: int) -> Case:
@@ -46,7 +46,7 @@ class Case:
         g = np.divide(g, size[..., None], out=np.zeros_like(g), where=size[..., None] > 0)
         sign = 2 * on - 1
         g = np.concatenate([g, sign[..., None] * v], 1)
-        return cls(q, b[j] - b[own], size, sign, g, g @ g.transpose(0, 2, 1))
+        return cls(q, b[j] - b[own], size, sign, g)
 
     def levels(self, t: np.ndarray, slack: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """h (N, P, m) of points at distances t (N, R), and what rounding may have added to it; slack (N, R) is t's."""
@@ -83,8 +83,8 @@ def distances(
         own = np.flatnonzero(group)
         cases = [Case.of(v, a, b, own, j) for j in np.flatnonzero(~group)]
         rows = np.flatnonzero(which.reshape(-1) == number)
-        numbers = len(own) * 2 ** len(v) + cases[0].g[..., 0].size
-        for part in np.array_split(rows, -(-len(rows) * numbers // PAIRS)):
+        numbers = cases[0].g[..., 0].size
+        for part in np.array_split(rows, min(len(rows), 1 + len(rows) * numbers // PAIRS)):
             low[part], high[part] = _part(cases, (v, a, b), group, t[part], slack[part], found[part])
     return low, high
 
@@ -102,10 +102,10 @@ def _part(
     for case in cases:
         h, error = case.levels(t, slack)
         n, p = np.nonzero(np.maximum((h - error).max(2), 0) < found[:, None])
-        for part in np.array_split(np.arange(len(n)), 1 + len(n) * case.gram[0].size // PAIRS):
+        for part in np.array_split(np.arange(len(n)), 1 + len(n) * case.g.shape[1] ** 2 // PAIRS):
             rows, patterns = n[part], p[part]
             hs, errors = h[rows, patterns], error[rows, patterns]
-            bound = _cheap(case.gram[patterns], hs - errors)
+            bound = _cheap(case.g[patterns], hs - errors)
             for k in np.flatnonzero(bound < found[rows]):
                 near[rows[k]].append((bound[k], case.g[patterns[k]], hs[k], errors[k]))
     low, high = found.copy(), found.copy()
@@ -120,11 +120,12 @@ def _part(
     return np.minimum(low, high), high
 
 
-def _cheap(gram: np.ndarray, h: np.ndarray) -> np.ndarray:
+def _cheap(g: np.ndarray, h: np.ndarray) -> np.ndarray:
     """Lower bounds (M,) on the distances of M polyhedra: Hildreth's coordinate ascent on ⟨u, h⟩ − ‖Gᵀu‖²/2, cut short.
 
-    gram (M, m, m), of rows of length one or zero; h (M, m).
+    g (M, m, K), of rows of length one or zero; h (M, m).
     """
+    gram = g @ g.transpose(0, 2, 1)
     u = np.zeros_like(h)
     single = np.maximum(h.max(1), 0)
     for _ in range(SWEEPS):
@@ -161,8 +162,8 @@ def _dual(gain: np.ndarray, length: np.ndarray, total: np.ndarray) -> np.ndarray
 
 
 def _decided_otherwise(net: tuple[np.ndarray, ...], group: np.ndarray, t: np.ndarray, y: np.ndarray) -> bool:
-    """Whether at y another group's output is the largest, or one of them to rounding."""
+    """Whether at y another group's output is the largest, or one of them but for what `LARGER` allowed."""
     v, a, b = net
     outputs = a @ np.maximum(t + v @ y, 0) + b
     scale = np.abs(a) @ (np.abs(t) + np.linalg.norm(y)) + np.abs(b)
-    return outputs[~group].max() >= outputs[group].max() - 1e-11 * scale.max()
+    return outputs[~group].max() >= outputs[group].max() - 10 * LARGER * scale.max()

@@ -63,7 +63,11 @@ def two_layers(net: nn.Sequential, x: Tensor) -> TwoLayers:
     if [type(layer) for layer in last] != [nn.Linear, nn.ReLU, nn.Linear]:
         raise ValueError(f"{WANTED}, and this one is {', '.join(type(one).__name__ for one in layers)}.")
     scale, shift = _front(front, x)
-    refusals.tensor((len(x), last[0].in_features), empty=True, **{"x, behind the first layers of net,": scale.expand(len(x), *scale.shape)})
+    if scale.shape != (last[0].in_features,):
+        raise ValueError(
+            f"x must hold {last[0].in_features} numbers a sample in one axis, behind the network's first layers, and "
+            f"holds {tuple(scale.shape)}."
+        )
     weight, c = _weights(last[0])
     w, c, (a, b) = weight * scale, weight @ shift + c, _weights(last[2])
     if not all(part.isfinite().all() for part in (w, c, a, b)):

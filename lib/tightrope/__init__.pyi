@@ -18,6 +18,7 @@ from .inputs import spectra as spectra
 from .inputs import synthetic as synthetic
 from .inputs import views as views
 from .models import log_descent as log_descent
+from .models import log_training as log_training
 from .models import nets as nets
 from .models import pair_losses as pair_losses
 from .models import penalties as penalties

@@ -11,6 +11,7 @@ from .boundary import persistence as persistence
 from .boundary import wedges as wedges
 from .features import averaging as averaging
 from .features import certificates as certificates
+from .features import homogeneity as homogeneity
 from .features import low_rank as low_rank
 from .features import universal as universal
 from .inputs import data as data

@@ -1,6 +1,7 @@
 """Descent against autograd, the lemma after any number of steps, scores of weights we made, the network that exists."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -148,6 +149,18 @@ def test_no_step_waits_for_the_device():
     with counted() as many:
         averaging.train(d, steps=50, rate=0.01)
     assert few == many
+
+
+def test_clusters_of_one_s_own_are_looked_at():
+    d = data()
+    for name, wrong in {
+        "y": d.y + 1,
+        "cluster": d.cluster + 1,
+        "signs": d.signs - 1,
+        "means": d.means[:, 1:],
+    }.items():
+        with pytest.raises(ValueError, match=f"data.{name} must"):
+            averaging.train(replace(d, **{name: wrong}), steps=1, rate=0.1)
 
 
 def test_a_rate_that_is_too_large_says_so():

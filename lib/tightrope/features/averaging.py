@@ -304,8 +304,8 @@ def explicit(means: Tensor, signs: Tensor) -> nn.Sequential:
     τ = ¼. No classifier has a larger radius at both of two means of opposite classes: half of
     their distance is √½ ρ.
 
-    At a mean all other neurons are off and give no gradient, so attacks that follow one overrate this network, by up to
-    a tenth where they succeed: take the radius, or a certificate.
+    At a mean all other neurons are off and give no gradient, so attacks that follow one fail or overrate this network:
+    take the radius, or a certificate.
 
     Noise moves c_j by N(0, σ²/ρ²), which τ keeps out where σ is small beside ρ/4. For means at other angles c_j come
     from the pseudo-inverse, and ρ is the least singular value of `means`. Raises ValueError for dependent means.

@@ -83,7 +83,7 @@ def flipping_norm(
 def with_biases(
     w: Tensor, sign: Tensor, x: Tensor, y: Tensor, z: Tensor, *, radius: float, biases: Tensor
 ) -> Tensor:
-    """ "Non-robust for any bias", looked at: what `averaging`'s binary network gets right with other biases, (2, G, G).
+    """The slides' "for any choice of bias": what `averaging`'s binary network gets right with other biases, (2, G, G).
 
     w (H, D) are the weights of its neurons and `sign` (H,), ±1, their classes. Element (c, i, j) is the share of the
     samples of label c that are right, without a tie, at x and at x − y radius z/‖z‖, where every neuron of class -1 has

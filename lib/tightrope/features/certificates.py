@@ -33,7 +33,7 @@ __all__ = ["BOUNDS", "Radius", "radius"]
 BOUNDS = ("exact", "linear relaxation", "local Lipschitz", "product Lipschitz")
 
 BLOCK = 2**22  # numbers in the largest temporary tensor
-ROUNDING = 1e-13  # of the length of a point and the size of a bias: the error of a neuron's input
+ROUNDING = 1e-13  # of a bias and of the length of a point and its perturbation: the error of a neuron's input
 SLACK = 1e-9  # by how much a bound is shortened, and a found perturbation lengthened
 DOUBLINGS, HALVINGS, TURNS = 12, 40, 12  # of the search for short perturbations
 
@@ -84,10 +84,11 @@ def _radius(net: nn.Sequential, read: TwoLayers, x: Tensor, merge: Tensor, neuro
     flat = x.flatten(1)
     length = flat.norm(dim=1)
     t = read.distances(flat)
-    slack = ROUNDING * (length[:, None] + read.c.abs())
     winner = read.outputs(t).argmax(1)
     mine = merge[winner][:, None] == merge
     high = _search(net, read, x, t, mine)
+    reach = length + torch.where(high < math.inf, high, 0)
+    slack = ROUNDING * (reach[:, None] + read.c.abs())
     bounds = _bounds(read, t, slack, winner, mine, high)
     exact = torch.zeros_like(high)
     if (read.a != 0).any(0).sum() <= neurons and not mine.all():
@@ -198,8 +199,8 @@ def _search(net: nn.Sequential, read: TwoLayers, x: Tensor, t: Tensor, mine: Ten
     q, v = read.span
     best, best_d = torch.full_like(t[:, 0], math.inf), (0 * t) @ v
     for j in range(len(read.b)):
-        for d, far in _rays(read, t, mine, j):
-            at = _crossing(read, t, mine, d @ v.T, torch.minimum(far, best))
+        for d, along, far in _rays(read, t, mine, j):
+            at = _crossing(read, t, mine, along, torch.minimum(far, best))
             best_d = torch.where((at < best)[:, None], d, best_d)
             best = torch.minimum(at, best)
     turn = torch.ones_like(best)
@@ -218,8 +219,8 @@ def _search(net: nn.Sequential, read: TwoLayers, x: Tensor, t: Tensor, mine: Ten
     return torch.where(tie | ((best < math.inf) & over), length, math.inf)
 
 
-def _rays(read: TwoLayers, t: Tensor, mine: Tensor, j: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Directions (N, K) towards output j and lengths (N,) at which they may have crossed.
+def _rays(read: TwoLayers, t: Tensor, mine: Tensor, j: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Directions (N, K) towards output j, what they move t along (N, R), and where they may have crossed (N,).
 
     Against the gradient at x; as it were with every neuron on that speaks for j; and with all of them on, as there is
     no gradient where none is.
@@ -229,11 +230,12 @@ def _rays(read: TwoLayers, t: Tensor, mine: Tensor, j: int) -> Iterator[tuple[Te
     for on in (t > 0, (t > 0) | (e < 0), torch.ones_like(t)):
         slope = (e * on) @ v
         d, size = -_unit(slope), slope.norm(dim=1)
+        along = d @ v.T
         far = torch.where((size > 0) & (lead < math.inf), lead / size, 0).clamp_min(1e-300)
         for _ in range(DOUBLINGS):
-            crossed = _lead(read, t + far[:, None] * (d @ v.T), mine)[0] <= 0
+            crossed = _lead(read, t + far[:, None] * along, mine)[0] <= 0
             far = torch.where(crossed, far, 2 * far)
-        yield d, far
+        yield d, along, far
 
 
 def _crossing(read: TwoLayers, t: Tensor, mine: Tensor, along: Tensor, far: Tensor) -> Tensor:

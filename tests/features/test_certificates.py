@@ -171,7 +171,7 @@ def test_no_attack_is_shorter_than_a_certificate(d, hidden, neurons):
 
 
 def never_beaten(net, x, r, steps=50):
-    """DDN is nowhere shorter, PGD finds nothing in the smallest ball; for how many points both we and DDN found a way."""
+    """DDN is nowhere shorter, PGD finds nothing in the smallest ball; for how many points DDN and we found a way."""
     labels = net(x).argmax(1)
     attack = attacks.ddn(net, x, labels, steps=steps, box=None)
     assert (attack.norm()[attack.found] >= r.low[attack.found]).all()

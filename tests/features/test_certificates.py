@@ -167,19 +167,19 @@ def test_the_product_bound_is_the_margin_over_the_norms():
 def test_no_attack_is_shorter_than_a_certificate(d, hidden, neurons):
     for seed in range(3):
         net, x = random_net(d, hidden, 3, seed), draw(8, d, seed=seed + 5)
-        never_beaten(net, x, certificates.radius(net, x, neurons=neurons))
+        assert never_beaten(net, x, certificates.radius(net, x, neurons=neurons))
 
 
 def never_beaten(net, x, r, steps=50):
+    """DDN is nowhere shorter, PGD finds nothing in the smallest ball; for how many points DDN and we found a way."""
     labels = net(x).argmax(1)
     attack = attacks.ddn(net, x, labels, steps=steps, box=None)
-    length = attack.norm()[attack.found]
-    assert attack.found.any()
-    assert (length >= r.low[attack.found]).all()
+    assert (attack.norm()[attack.found] >= r.low[attack.found]).all()
     assert (r.low <= r.high).all()
-    # At its own length, an attack that may go to the edge of the ball finds nothing inside.
-    inside = attacks.pgd(net, x, labels, eps=float(r.low.min()), steps=steps // 5, box=None)
+    eps = r.low.min().item()
+    inside = attacks.pgd(net, x, labels, eps=min(eps, 1e3), steps=steps // 5, box=None)
     assert not inside.found.any()
+    return (attack.found & r.high.isfinite()).sum().item()
 
 
 def test_merged_outputs_are_one_decision():
@@ -321,20 +321,26 @@ def test_other_inputs_are_refused():
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:PGD|DDN")  # where a network does not change, they say so
 def test_no_attack_beats_ten_thousand_certificates():
     """200 networks of 5 to 100 neurons, 50 points each."""
+    attacked = 0
     for seed in range(200):
         d, hidden, outputs = (2, 10, 50)[seed % 3], (5, 15, 40, 100)[seed % 4], (2, 3, 10)[seed // 12 % 3]
         net, x = random_net(d, hidden, outputs, seed, (1, 0.3)[seed % 2]), draw(50, d, seed=seed + 5)
-        never_beaten(net, x, certificates.radius(net, x, neurons=0))
+        attacked += never_beaten(net, x, certificates.radius(net, x, neurons=0))
+    assert attacked > 9_000
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:PGD|DDN")  # where a network does not change, they say so
 def test_no_attack_beats_a_thousand_exact_radii_of_ten_neurons():
-    """1,024 regions each, 40 networks, 30 points each; none is missed by more than the best of what was tried."""
+    """40 networks of 1,024 regions each, 30 points each."""
+    attacked = 0
     for seed in range(40):
         d, outputs = (2, 10, 100, 784)[seed % 4], (2, 3, 5)[seed % 3]
         net, x = random_net(d, 10, outputs, seed, (1, 0.1)[seed // 4 % 2]), draw(30, d, seed=seed + 5)
         r = certificates.radius(net, x)
         assert r.exact.all()
-        never_beaten(net, x, r, steps=100)
+        attacked += never_beaten(net, x, r, steps=100)
+    assert attacked > 1_000

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,9 @@ __all__ = ["BOUNDS", "Radius", "radius"]
 BOUNDS = ("exact", "linear relaxation", "local Lipschitz", "product Lipschitz")
 
 BLOCK = 2**22  # numbers in the largest temporary tensor
-ROUNDING = 1e-13  # of the length of a point and the size of a bias: the error of a neuron's input
+ROUNDING = 1e-13  # of a bias and of the length of a point and its perturbation: the error of a neuron's input
 SLACK = 1e-9  # by how much a bound is shortened, and a found perturbation lengthened
-DOUBLINGS, HALVINGS, TURNS = 12, 40, 12  # of the search for short perturbations
+STEPS, DOUBLINGS, HALVINGS, TURNS = 60, 12, 40, 12  # of the search for short perturbations
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,11 @@ def _radius(net: nn.Sequential, read: TwoLayers, x: Tensor, merge: Tensor, neuro
     flat = x.flatten(1)
     length = flat.norm(dim=1)
     t = read.distances(flat)
-    slack = ROUNDING * (length[:, None] + read.c.abs())
     winner = read.outputs(t).argmax(1)
     mine = merge[winner][:, None] == merge
     high = _search(net, read, x, t, mine)
+    reach = length + torch.where(high < math.inf, high, 0)
+    slack = ROUNDING * (reach[:, None] + read.c.abs())
     bounds = _bounds(read, t, slack, winner, mine, high)
     exact = torch.zeros_like(high)
     if (read.a != 0).any(0).sum() <= neurons and not mine.all():
@@ -192,16 +194,17 @@ def _relaxed(read: TwoLayers, t: Tensor, e: Tensor, offset: Tensor, low: Tensor,
 def _search(net: nn.Sequential, read: TwoLayers, x: Tensor, t: Tensor, mine: Tensor) -> Tensor:
     """Lengths (N,) of the shortest perturbations found that change the decision, +inf where none was.
 
-    Rays against gradients of the lead over each rival; then the best ray turns towards the normal of the boundary where
-    it meets it, as long as that is shorter. The network itself is asked about the result.
+    Rays to where steps down the lead end, and against its gradients over each rival. Then the best ray turns towards
+    the normal of the boundary where it meets it, as long as that is shorter. The network is asked about the result.
     """
     q, v = read.span
     best, best_d = torch.full_like(t[:, 0], math.inf), (0 * t) @ v
-    for j in range(len(read.b)):
-        for d, far in _rays(read, t, mine, j):
-            at = _crossing(read, t, mine, d @ v.T, torch.minimum(far, best))
-            best_d = torch.where((at < best)[:, None], d, best_d)
-            best = torch.minimum(at, best)
+    for d, along, far in chain(
+        [_descent(read, t, mine)], *(_rays(read, t, mine, j) for j in range(len(read.b)))
+    ):
+        at = _crossing(read, t, mine, along, torch.minimum(far, best))
+        best_d = torch.where((at < best)[:, None], d, best_d)
+        best = torch.minimum(at, best)
     turn = torch.ones_like(best)
     for _ in range(TURNS):
         far = torch.where(best < math.inf, best, 0)
@@ -218,8 +221,26 @@ def _search(net: nn.Sequential, read: TwoLayers, x: Tensor, t: Tensor, mine: Ten
     return torch.where(tie | ((best < math.inf) & over), length, math.inf)
 
 
-def _rays(read: TwoLayers, t: Tensor, mine: Tensor, j: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Directions (N, K) towards output j and lengths (N,) at which they may have crossed.
+def _descent(read: TwoLayers, t: Tensor, mine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As of `_rays`: where steps to the linearised boundary end.
+
+    Along a mean of the gradients met so far, as those of two regions side by side may point at each other.
+    """
+    v = read.span[1]
+    y, mean = (0 * t) @ v, None
+    for _ in range(STEPS):
+        there = t + y @ v.T
+        lead, e = _lead(read, there, mine)
+        slope = (e * (there > 0)) @ v
+        mean = slope if mean is None else 0.9 * mean + 0.1 * slope
+        square = mean.square().sum(1)
+        length = torch.where((lead > 0) & (lead < math.inf) & (square > 0), 1.05 * lead / square, 0)
+        y = y - length[:, None] * mean
+    return _unit(y), _unit(y) @ v.T, y.norm(dim=1)
+
+
+def _rays(read: TwoLayers, t: Tensor, mine: Tensor, j: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Directions (N, K) towards output j, what they move t along (N, R), and where they may have crossed (N,).
 
     Against the gradient at x; as it were with every neuron on that speaks for j; and with all of them on, as there is
     no gradient where none is.
@@ -229,11 +250,12 @@ def _rays(read: TwoLayers, t: Tensor, mine: Tensor, j: int) -> Iterator[tuple[Te
     for on in (t > 0, (t > 0) | (e < 0), torch.ones_like(t)):
         slope = (e * on) @ v
         d, size = -_unit(slope), slope.norm(dim=1)
+        along = d @ v.T
         far = torch.where((size > 0) & (lead < math.inf), lead / size, 0).clamp_min(1e-300)
         for _ in range(DOUBLINGS):
-            crossed = _lead(read, t + far[:, None] * (d @ v.T), mine)[0] <= 0
+            crossed = _lead(read, t + far[:, None] * along, mine)[0] <= 0
             far = torch.where(crossed, far, 2 * far)
-        yield d, far
+        yield d, along, far
 
 
 def _crossing(read: TwoLayers, t: Tensor, mine: Tensor, along: Tensor, far: Tensor) -> Tensor:

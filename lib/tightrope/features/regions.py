@@ -113,10 +113,10 @@ def _part(
         for bound, g, h, error in sorted(regions, key=lambda region: region[0]):
             if bound >= high[k]:
                 break
-            least, distance, y = _solve(g, h, error)
+            least, y = _solve(g, h, error)
             low[k] = min(low[k], max(least, bound))
-            if distance < high[k] and _decided_otherwise(net, group, t[k], y):
-                high[k] = distance
+            if y is not None and np.linalg.norm(y) < high[k] and _decided_otherwise(net, group, t[k], y):
+                high[k] = np.linalg.norm(y)
     return np.minimum(low, high), high
 
 
@@ -136,11 +136,11 @@ def _cheap(g: np.ndarray, h: np.ndarray) -> np.ndarray:
     return np.maximum(single, _dual((u * h).sum(1), np.sqrt(np.maximum(square, 0)), u.sum(1)))
 
 
-def _solve(g: np.ndarray, h: np.ndarray, error: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """A polyhedron's distance, first as a bound that rounding of h by `error` cannot spoil, and its nearest point.
+def _solve(g: np.ndarray, h: np.ndarray, error: np.ndarray) -> tuple[float, np.ndarray | None]:
+    """A lower bound on a polyhedron's distance that rounding of h by `error` cannot spoil, and its nearest point.
 
     Where two constraints touch, as at an output that is 0 on a whole region, rounding makes them contradict each other
-    and u is worth nothing. The one of a polyhedron a little larger bounds both.
+    and u is worth nothing. So u is that of a polyhedron a little larger, and the point is put on the planes it names.
     """
     scale = np.abs(h).max()
     system = np.vstack([g.T, (h - error) / scale - LARGER])
@@ -149,10 +149,11 @@ def _solve(g: np.ndarray, h: np.ndarray, error: np.ndarray) -> tuple[float, floa
     u = nnls(system, target, maxiter=50 * len(h) + 500)[0]
     y = g.T @ u
     length = np.linalg.norm(y)
-    least, distance = (
-        _dual(np.array(u @ level), np.array(length), np.array(u.sum())) for level in (h - error, h)
-    )
-    return float(least), float(distance), y / (length or 1) * (distance if distance < np.inf else 0)
+    least = float(_dual(np.array(u @ (h - error)), np.array(length), np.array(u.sum())))
+    if not 0 < least < np.inf:
+        return least, None
+    y *= least / length
+    return least, y + np.linalg.lstsq(g[u > 0], (h - g @ y)[u > 0], rcond=1e-10)[0]
 
 
 def _dual(gain: np.ndarray, length: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from .boundary import line_scan as line_scan
 from .boundary import margins as margins
 from .boundary import persistence as persistence
 from .boundary import wedges as wedges
+from .features import homogeneity as homogeneity
 from .features import low_rank as low_rank
 from .inputs import data as data
 from .inputs import spectra as spectra

@@ -154,7 +154,9 @@ def test_an_undecided_verdict_says_how_many_would_decide(one):
     assert verdicts.judge(c, measured(2.5, 2.5 - half, 2.5 + half, n)).kind == "reproduced"
     assert verdicts.judge(c, measured(2.5, 2.3, 2.7, kind="range")).n is None
     assert verdicts.judge(c, measured(2.4, 2.3, 2.7)).n is None  # stands on the edge
-    assert "(n of about 400 in place of 100 would decide)" in verdicts.judge(c, measured(2.5, 2.3, 2.7)).words(c)
+    assert "(n of about 400 in place of 100 would decide)" in verdicts.judge(
+        c, measured(2.5, 2.3, 2.7)
+    ).words(c)
 
 
 def test_what_is_ours_or_true_by_construction_holds(one):

@@ -30,6 +30,7 @@ from tightrope import (
     certificates,
     data,
     gaussian_process,
+    homogeneity,
     line_scan,
     log_descent,
     log_training,
@@ -70,6 +71,9 @@ WHERE = weight_space.position(NET)
 MARGINS = margins.deepfool(NET, X)
 FREQUENCIES = persistence.frequencies(NET, X, [0.1, 1.0], draws=8)
 ATTACK = attacks.pgd(NET, X, Y, eps=0.5, steps=2)
+FITTED = nets.mlp(3, (4,), 2, seed=1)
+with torch.no_grad():
+    SIDE = FITTED(UP).argmax(1)
 PLANE = low_rank.max_margin(UP, DOWN)
 DELTAS = low_rank.affine_offsets(UP, DOWN)[1]
 RANK = low_rank.feature_rank(X)
@@ -168,6 +172,11 @@ GOOD: dict[Callable, dict] = {
     gaussian_process.fit: {"kernel": X @ X.T, "y": draw(6), "noise": (0.1, 0.2), "scale": 1.0},
     gaussian_process.Posterior.mean: {"self": POSTERIOR, "cross": draw(2, 6).double()},
     gaussian_process.Posterior.variance: {"self": POSTERIOR, "cross": draw(2, 6), "diagonal": torch.ones(2)},
+    homogeneity.kkt: {"net": FITTED, "x": UP, "y": SIDE, "order": 2, "slack": 1.0, "chunk": 3}
+    | {"weights": [p.detach() for p in FITTED.parameters()]},
+    homogeneity.margins: {"net": NET, "x": X, "y": Y, "order": 2, "chunk": 3}
+    | {"weights": [p.detach() for p in NET.parameters()]},
+    homogeneity.scaling: {"net": NET, "x": X, "scales": (0.5, 2.0)},
     log_descent.descend: {"log_loss": lambda: LEAF.square().sum().add(1).log(), "parameters": [LEAF]}
     | {"steps": 2, "rate": 0.1, "schedule": "loss", "enough": 0.5, "keep": 2},
     log_descent.log_cross_entropy: {"logits": draw(6, 2), "labels": Y},

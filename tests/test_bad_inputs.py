@@ -32,7 +32,9 @@ import tightrope
 from tightrope import (
     attacks,
     data,
+    homogeneity,
     log_descent,
+    log_training,
     low_rank,
     margins,
     nets,
@@ -787,6 +789,37 @@ LOW_RANK = [
         lambda at: descend(enough=1.0),
     ),
     Bad("descent: a loss of zero", "finite", lambda at: descend(lambda w: (0 * w).sum().log())),
+    Bad(
+        "log training: unknown schedule",
+        "'constant', 'loss'",
+        lambda at: log_training.fit(net(), X, Y, epochs=1, rate=0.1, schedule="triangular"),
+    ),
+    Bad(
+        "log training: rate NaN",
+        "rate must be a finite number above 0",
+        lambda at: log_training.fit(net(), X, Y, epochs=1, rate=NAN),
+    ),
+    Bad(
+        "log training: frozen",
+        "frozen",
+        lambda at: log_training.fit(frozen_net(), X, Y, epochs=1, rate=0.1),
+    ),
+    Bad(
+        "log training: rate too large",
+        "a smaller rate",
+        lambda at: log_training.fit(net(), POINTS, Y, epochs=2, rate=1e30, schedule="constant"),
+    ),
+    Bad("scaling: by 1", "scales must not hold 1", lambda at: homogeneity.scaling(net(), X, (1.0, 2.0))),
+    Bad("scaling: nothing to scale", "frozen", lambda at: homogeneity.scaling(frozen_net(), X)),
+    Bad("margins: order 0", "order must be", lambda at: homogeneity.margins(net(), X, Y, 0)),
+    Bad(
+        "margins: a layer too few",
+        "the number of weights",
+        lambda at: homogeneity.margins(net(), X, Y, 2, weights=[torch.ones(2)]),
+    ),
+    Bad("margins: label 2 of 2", "from 0 to 1", lambda at: homogeneity.margins(net(), X, Y + 2, 2)),
+    Bad("kkt: the wrong side", "above zero", lambda at: homogeneity.kkt(net(), X[[0, 0]], Y[[0, 1]], 2)),
+    Bad("kkt: slack below 0", "slack must be", lambda at: homogeneity.kkt(net(), X, Y, 2, slack=-1.0)),
     Bad(
         "attack: labels missing",
         "labels must be an int64 tensor (4,) on cpu",

@@ -17,7 +17,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from tightrope import refusals, seeds
+from tightrope import intervals, refusals, seeds
 from tightrope.boundary import probit
 from tightrope.boundary.chunks import chunk_rows
 from tightrope.boundary.surroundings import KINDS, Around, around
@@ -28,7 +28,6 @@ __all__ = ["Frequencies", "Persistence", "along", "frequencies", "persistence"]
 Model = Callable[[Tensor], Tensor]
 Array = np.ndarray
 
-LEVEL = 0.95
 OCTAVES = 12  # of σ, below the cap, that are scanned for every point
 DEEPEST = 20  # octaves further down that are looked at where a point is not stable at the lowest
 SURE = 0.01  # how often a scan may take a share for one on the other side of γ
@@ -56,14 +55,12 @@ class Frequencies:
         own = self.label[:, None, None].expand(*self.counts.shape[:2], 1)
         return self.counts.gather(2, own).squeeze(2).double() / self.draws
 
-    def interval(self, level: float = LEVEL) -> tuple[Tensor, Tensor]:
+    def interval(self, level: float = intervals.LEVEL) -> tuple[Tensor, Tensor]:
         """Clopper and Pearson's exact interval of `stable`: two of (N, S)."""
-        refusals.number(above=0, below=1, level=level)
-        hits = (self.stable() * self.draws).round().cpu().numpy()
-        tail = (1 - level) / 2
-        low = np.where(hits > 0, stats.beta.ppf(tail, hits, self.draws - hits + 1), 0.0)
-        high = np.where(hits < self.draws, stats.beta.isf(tail, hits + 1, self.draws - hits), 1.0)
-        return tuple(torch.from_numpy(end).to(self.counts.device) for end in (low, high))
+        hits, which = (self.stable() * self.draws).round().long().unique(return_inverse=True)
+        ends = [intervals.share(count, self.draws, level) for count in hits.tolist()]
+        low, high = hits.new_tensor([(e.low, e.high) for e in ends], dtype=torch.float64).T
+        return low[which], high[which]
 
 
 @dataclass(frozen=True)
@@ -311,7 +308,7 @@ class _Search:
         n = np.where(near | ~near.any(1, keepdims=True), n, 0)
         hits = np.where(n > 0, hits, 0)
         curve = probit.fit(at, hits, n, self.gamma, curve)
-        low, high = probit.interval(at, hits, n, self.gamma, curve, LEVEL)
+        low, high = probit.interval(at, hits, n, self.gamma, curve, intervals.LEVEL)
         up = np.where(at >= curve.at[:, None], n, 0)
         _, below = self.sure(np.where(up > 0, hits, 0).sum(1), up.sum(1))
         top = self.grid[-1]

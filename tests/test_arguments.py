@@ -28,6 +28,7 @@ from tightrope import (
     averaging,
     boxes,
     certificates,
+    clusters,
     data,
     gaussian_process,
     homogeneity,
@@ -77,7 +78,7 @@ with torch.no_grad():
 PLANE = low_rank.max_margin(UP, DOWN)
 DELTAS = low_rank.affine_offsets(UP, DOWN)[1]
 RANK = low_rank.feature_rank(X)
-CLUSTERS = synthetic.clusters(6, k=4, dim=5)
+CLUSTERS = clusters.sample(6, k=4, dim=5)
 MEANS = {"means": CLUSTERS.means, "signs": CLUSTERS.signs}
 AVERAGED = averaging.train(CLUSTERS, 2, steps=2, rate=0.1)
 POSTERIOR = gaussian_process.fit(X @ X.T, Y.float())
@@ -290,7 +291,7 @@ GOOD: dict[Callable, dict] = {
     straight_path.DeepPath.net: {"self": DEEP, "xq": X, "step": 1},
     straight_path.DeepPath.predict: {"self": DEEP, "xq": X, "by": straight_path.SECANT},
     straight_path.train: {"x": X, "y": Y, "hidden": (3, 2), "activation": "tanh"} | TRAINED,
-    synthetic.clusters: {"n": 3, "k": 3, "dim": 4, "positive": 1, "norms": (1.0, 2.0, 3.0), "cosine": 0.1}
+    clusters.sample: {"n": 3, "k": 3, "dim": 4, "positive": 1, "norms": (1.0, 2.0, 3.0), "cosine": 0.1}
     | {"noise": 0.5, "seed": 0, "rotation_seed": 1, "device": "cpu"},
     synthetic.rotation: {"dim": 3, "seed": 0},
     synthetic.t1: {"n": 3, "half_gap": 1.0, "noise": 0.5, "dim": 3, "seed": 0, "rotation_seed": 1}

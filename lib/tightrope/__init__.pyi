@@ -14,6 +14,7 @@ from .features import certificates as certificates
 from .features import homogeneity as homogeneity
 from .features import low_rank as low_rank
 from .features import universal as universal
+from .inputs import clusters as clusters
 from .inputs import data as data
 from .inputs import spectra as spectra
 from .inputs import synthetic as synthetic

@@ -10,7 +10,7 @@ from tests.stops import counted
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
-from tightrope import attacks, averaging, margins, pair_losses, synthetic, universal
+from tightrope import attacks, averaging, clusters, margins, pair_losses, universal
 from tightrope.models.training import Diverged
 
 F64 = torch.float64
@@ -19,7 +19,7 @@ SIZES = [pytest.param(40, 30, id="gram"), pytest.param(90, 20, id="weights")]
 
 
 def data(n=40, dim=30, k=4, **options):
-    return synthetic.clusters(n, k=k, dim=dim, **options)
+    return clusters.sample(n, k=k, dim=dim, **options)
 
 
 def by_autograd(d, m, fine, steps, rate, w, b):
@@ -91,14 +91,14 @@ def test_weights_with_many_decompositions_are_refused():
     d = data(40, 43)
     w = torch.zeros(1, 43)
     with pytest.raises(ValueError, match="many decompositions"):
-        averaging.decompose(w, w, d.means, d.noise)
-    twice = torch.cat([d.noise[:5], d.noise[:1]])
+        averaging.decompose(w, w, d.means, d.xi)
+    twice = torch.cat([d.xi[:5], d.xi[:1]])
     with pytest.raises(ValueError, match="many decompositions"):
         averaging.decompose(w, w, d.means, twice)
 
 
 def test_the_start_is_the_slides():
-    d = synthetic.clusters(2, k=2, dim=400)
+    d = clusters.sample(2, k=2, dim=400)
     one = averaging.train(d, 100, steps=0, rate=1.0)
     small = averaging.train(d, 100, steps=0, rate=1.0, scale=0.01)
     assert one.w.std() * 20 == pytest.approx(1, abs=0.02)  # six standard deviations
@@ -214,7 +214,7 @@ def test_cosines_are_averages_over_an_output():
 
 @pytest.mark.parametrize("positive", [1, 2, 5])
 def test_the_explicit_network_is_as_robust_at_the_means_as_can_be(positive):
-    d = synthetic.clusters(1, k=10, dim=64, positive=positive, seed=1)
+    d = clusters.sample(1, k=10, dim=64, positive=positive, seed=1)
     net, y = averaging.explicit(d.means, d.signs), (d.signs + 1) // 2
     assert (net(d.means).argmax(1) == y).all()
     radius = (64 / 2) ** 0.5
@@ -252,14 +252,14 @@ def test_no_number_of_clusters_is_nearer_than_one_with_the_explicit_network_s_th
 
 
 def test_the_explicit_network_leaves_noise_out():
-    d = synthetic.clusters(2_000, k=10, dim=400, seed=4)
+    d = clusters.sample(2_000, k=10, dim=400, seed=4)
     net = averaging.explicit(d.means, d.signs)
     assert (net.relu1(net.fc1(d.x)) > 0).equal(torch.nn.functional.one_hot(d.cluster, 10) == 1)
     assert (net(d.x).argmax(1) == d.y).all()
 
 
 def test_the_explicit_network_of_means_at_other_angles():
-    d = synthetic.clusters(1, k=6, dim=30, cosine=0.3, norms=(1.0, 2.0, 3.0, 1.0, 2.0, 3.0))
+    d = clusters.sample(1, k=6, dim=30, cosine=0.3, norms=(1.0, 2.0, 3.0, 1.0, 2.0, 3.0))
     net = averaging.explicit(d.means, d.signs)
     torch.testing.assert_close(net.fc1(d.means), torch.eye(6) - 0.25, atol=1e-5, rtol=0)
     found = attacks.ddn(net, d.means, (d.signs + 1) // 2, box=None)
@@ -273,7 +273,7 @@ def test_the_explicit_network_of_means_at_other_angles():
 def test_two_labels_average_and_fine_labels_decouple(scale):
     """Eight seeds, small: the means of the scores lie on opposite sides of a wide gap, every time."""
     for seed in range(8):
-        d = synthetic.clusters(150, k=6, dim=200, seed=seed)
+        d = clusters.sample(150, k=6, dim=200, seed=seed)
         coarse, fine = (
             averaging.train(d, steps=150, rate=0.02, scale=scale, fine=f, seed=seed).scores()
             for f in (False, True)
@@ -283,7 +283,7 @@ def test_two_labels_average_and_fine_labels_decouple(scale):
 
 
 def test_the_averaging_network_falls_to_one_short_direction():
-    d = synthetic.clusters(400, k=10, dim=400, seed=3)
+    d = clusters.sample(400, k=10, dim=400, seed=3)
     z = universal.direction(d.means, d.signs)
     found = averaging.train(d, steps=200, rate=0.02, scale=0.01).binary()
     short = universal.flipping_norm(found, d.x, d.y, z, reach=40.0)

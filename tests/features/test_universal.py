@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tightrope import averaging, nets, synthetic, universal
+from tightrope import averaging, clusters, nets, universal
 
 
 def linear(w, b=0.0):
@@ -48,7 +48,7 @@ def test_what_never_flips_is_infinite_and_a_wrong_sample_flips_away_from_its_lab
 
 def test_the_explicit_network_s_length_has_a_closed_form():
     """Its own neuron falls by s as the q of the other class rise by it: 1 − s − ¼ = q (s − ¼), q = 5, s = ⅓."""
-    d = synthetic.clusters(1, k=10, dim=90, seed=2)
+    d = clusters.sample(1, k=10, dim=90, seed=2)
     net, y = averaging.explicit(d.means.double(), d.signs), (d.signs + 1) // 2
     z = universal.direction(d.means.double(), d.signs)
     found = universal.flipping_norm(net, d.means.double(), y, z, reach=40.0, share=1.0)
@@ -64,7 +64,7 @@ def test_the_network_is_given_back_as_it_was():
 
 def test_averages_of_orthogonal_means_fail_at_the_same_length_whatever_their_biases():
     """⟨w_s, ·⟩ = 1 − t √k / 2ρ in the own class and t √k / 2ρ in the other: equal at t = ρ/√k = √(D/k)."""
-    d = synthetic.clusters(1, k=8, dim=72, seed=1)
+    d = clusters.sample(1, k=8, dim=72, seed=1)
     means, y, sign = d.means.double(), (d.signs + 1) // 2, torch.tensor([-1, 1])
     w = torch.stack([means[d.signs == s].sum(0) for s in sign]) / 72
     z = universal.direction(means, d.signs)
@@ -77,7 +77,7 @@ def test_averages_of_orthogonal_means_fail_at_the_same_length_whatever_their_bia
 
 
 def test_biases_are_those_of_the_network():
-    d = synthetic.clusters(60, k=4, dim=20, noise=2.0, seed=1)
+    d = clusters.sample(60, k=4, dim=20, noise=2.0, seed=1)
     found = averaging.train(d, 3, steps=20, rate=0.02)
     z, biases = universal.direction(d.means, d.signs), torch.tensor([-0.5, 0.1])
     grid = universal.with_biases(found.w, found.sign, d.x, d.y, z, radius=2.0, biases=biases)

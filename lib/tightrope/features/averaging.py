@@ -1,7 +1,7 @@
 """Feature averaging: gradient descent on two labels mixes a class's features in every neuron, fine labels part them.
 
 *Feature averaging* slides, "A theoretical model" to "Detailed feature-level supervisory label". Data are clusters
-x_i = μ_j + ξ_i (`synthetic.clusters`). The network has L outputs of m neurons each and a fixed second layer,
+x_i = μ_j + ξ_i (`clusters.sample`). The network has L outputs of m neurons each and a fixed second layer,
 
     f_l(x) = 1/m Σ_r ReLU(⟨w_(l,r), x⟩ + b_(l,r)),
 
@@ -10,7 +10,7 @@ is the slides' binary network: f = f_(+1) − f_(−1) is the difference of its 
 is the logistic loss of their difference. So there is one network, it gives logits (N, L), and whatever in this library
 takes a classifier (attacks, margins, certificates) takes it as it is.
 
-    data = synthetic.clusters(1_000, k=10, dim=784)
+    data = clusters.sample(1_000, k=10, dim=784)
     coarse, fine = (averaging.train(data, steps=800, rate=1e-3, fine=f) for f in (False, True))
     coarse.scores().averaging, fine.scores().decoupling     # (L m,) each, near 1
 """
@@ -26,10 +26,20 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from tightrope import progress, refusals, seeds
-from tightrope.inputs.synthetic import Clusters
+from tightrope.inputs.clusters import Clusters
 from tightrope.models.training import Diverged
 
-__all__ = ["Decomposition", "Merge", "Scores", "Trained", "cosines", "decompose", "explicit", "scores", "train"]
+__all__ = [
+    "Decomposition",
+    "Merge",
+    "Scores",
+    "Trained",
+    "cosines",
+    "decompose",
+    "explicit",
+    "scores",
+    "train",
+]
 
 THRESHOLD = 0.25  # of `explicit`: its docstring says why
 

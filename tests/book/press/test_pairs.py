@@ -55,6 +55,23 @@ def test_drift_and_outputs_are_found(checkout):
     assert any("07-stray.ipynb belongs to no chapter" in problem for problem in checks.chapters(checkout))
 
 
+@pytest.mark.parametrize(
+    ("box", "closed"),
+    [
+        (":::{note}\nOne.\n:::", True),
+        (":::{note}\nOne.", False),
+        ("::::{a}\n:::{b}\n:::\n::::", True),
+        ("```{a}\nOne.", False),
+    ],
+)
+def test_a_box_that_stays_open_is_found(box, closed, checkout):
+    text = checkout.text("01-first")
+    text.write_text(text.read_text() + f"\n{box}\n\nText behind it.\n")
+    pairs.sync(checkout, "01-first")
+    found = [problem for problem in checks.chapters(checkout) if "not closed" in problem]
+    assert len(found) == (not closed)
+
+
 def test_the_text_is_the_truth(checkout):
     edit(checkout.text("01-first"), "Prose", "The words of today")
     assert pairs.sync(checkout, "01-first") == "notebook made from the text"

@@ -39,14 +39,21 @@ def site(folder: Path) -> list[str]:
 
 
 def chapters(checkout: Checkout) -> list[str]:
-    """Chapters whose two files say different things, or whose notebook keeps outputs."""
+    """Chapters whose two files say different things, whose notebook keeps outputs, or whose boxes stay open."""
     problems = []
     for chapter in checkout.chapters():
         text, notebook = checkout.text(chapter), checkout.notebook(chapter)
         if not notebook.is_file():
             problems.append(f"{notebook.name} is missing; run `make sync`.")
             continue
-        for i, cell in enumerate(pairs.read_notebook(notebook).cells):
+        cells = pairs.read_notebook(notebook).cells
+        # A box ends with its cell, so that what follows in it would stand inside, and nothing warns.
+        problems += [
+            f"{text.name}: a box begins with {box[0]!r} and is not closed in its paragraph of text."
+            for cell in cells
+            if cell.cell_type == "markdown" and (box := _open(cell.source))
+        ]
+        for i, cell in enumerate(cells):
             if cell.get("outputs") or cell.get("execution_count") is not None:
                 problems.append(f"{notebook.name} keeps outputs (cell {i}); run `make sync`.")
                 break
@@ -57,6 +64,18 @@ def chapters(checkout: Checkout) -> list[str]:
         if notebook.stem not in known:
             problems.append(f"{notebook.name} belongs to no chapter in _toc.yml; name it there or delete it.")
     return problems
+
+
+def _open(text: str) -> list[str]:
+    """The lines that begin boxes, ":::{name}" or "```{name}", and have no line that ends them."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        fence = re.match(r"(:{3,}|`{3,})", line)
+        if fence and line.strip() != fence[1]:
+            lines.append(line)
+        elif fence and lines and lines[-1].startswith(fence[1]):
+            lines.pop()
+    return lines
 
 
 @dataclass(frozen=True)

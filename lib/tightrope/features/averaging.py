@@ -270,7 +270,8 @@ class Merge(nn.Module):
         super().__init__()
         refusals.tensor(("C",), kind="int64", groups=groups)
         refusals.choice(("largest", "probability"), how=how)
-        if not groups.unique().equal(torch.arange(int(groups.max()) + 1, device=groups.device)):
+        found = groups.unique()
+        if not found.equal(torch.arange(len(found), device=found.device)):
             raise ValueError("groups must hold every number from 0 to the largest group.")
         self.how = how
         self.register_buffer("groups", groups.clone())

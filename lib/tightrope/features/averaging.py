@@ -274,14 +274,13 @@ class Merge(nn.Module):
         if not found.equal(torch.arange(len(found), device=found.device)):
             raise ValueError("groups must hold every number from 0 to the largest group.")
         self.how = how
-        self.register_buffer("groups", groups.clone())
+        self.register_buffer("others", groups != found[:, None])  # (G, C)
 
     def forward(self, logits: Tensor) -> Tensor:
-        refusals.tensor(("N", len(self.groups)), empty=True, logits=logits)
+        refusals.tensor(("N", self.others.shape[1]), empty=True, logits=logits)
         each = logits if self.how == "largest" else logits.log_softmax(1)
-        parts = [each[:, self.groups == g] for g in range(int(self.groups.max()) + 1)]
-        joined = [p.amax(1) if self.how == "largest" else p.logsumexp(1) for p in parts]
-        return torch.stack(joined, 1)
+        own = each[:, None].masked_fill(self.others, -torch.inf)
+        return own.amax(2) if self.how == "largest" else own.logsumexp(2)
 
 
 def cosines(w: Tensor, means: Tensor, output: Tensor) -> Tensor:

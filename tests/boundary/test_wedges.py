@@ -233,6 +233,90 @@ def test_no_distance_is_too_large_and_no_angle_too_sharp():
         assert (w.persistence(x, 0.9) >= 0).all()
 
 
+# --- the nearest point -------------------------------------------------------------------------------------
+
+
+def not_nearest(w, x, z):
+    """How far z is from meeting the conditions of a nearest point of the closure, in units of the largest number.
+
+    z = x + Σ λ_i v_i over inward normals v_i, with λ ≥ 0, ⟨v_i, z⟩ ≥ 0 and λ_i ⟨v_i, z⟩ = 0: enough, as it is convex.
+    """
+    v = normals(w)[:, : w.k]
+    worst = 0.0
+    for a, b in zip(x.numpy(), z.numpy(), strict=True):
+        assert np.array_equal(a[w.k :], b[w.k :])
+        size = abs(a).max() + 1e-300
+        push, over = np.linalg.solve(v.T, (b - a)[: w.k]) / size, v @ b[: w.k] / size
+        worst = max(worst, -push.min(), -over.min(), abs(push * over).max())
+    return worst
+
+
+def random_wedge(rng, most):
+    """Angles of both signs, some of them 0, in up to `most` dimensions; points of several sizes, some on a face."""
+    k = int(rng.integers(1, most + 1))
+    angles = rng.uniform(-1.5, 1.5, k - 1) * rng.choice([1, 1, 0], k - 1)
+    w = wedges.wedge(min(k + int(rng.integers(0, 3)), most), tuple(angles.tolist())[: most - 1])
+    x = rng.normal(size=(4, w.n)) * np.array([[1.0], [1e3], [1e-3], [1.0]])
+    x[0, : w.k // 2] = 0
+    x[3, : w.k] = -normals(w)[:, : w.k].sum(0)  # behind the apex
+    return w, torch.from_numpy(x)
+
+
+def test_a_projection_is_the_nearest_point():
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        w, x = random_wedge(rng, 30)
+        z = w.project(x)
+        assert not_nearest(w, x, z) < 1e-11
+        assert z[3, : w.k].abs().max() < 1e-12 * x[3].abs().max()
+        torch.testing.assert_close(w.project(z), z, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.long
+def test_projections_in_many_dimensions_are_the_nearest_points():
+    rng = np.random.default_rng(1)
+    for _ in range(2_600):  # of four points each
+        w, x = random_wedge(rng, 200)
+        assert not_nearest(w, x, w.project(x)) < 1e-10
+
+
+def test_a_projection_agrees_with_non_negative_least_squares():
+    rng = np.random.default_rng(2)
+    for _ in range(100):
+        w, x = random_wedge(rng, 8)
+        v = normals(w)[:, : w.k]
+        for a, b in zip(x.numpy(), w.project(x).numpy(), strict=True):
+            push = nnls(v.T, -a[: w.k])[0]
+            np.testing.assert_allclose(b[: w.k], a[: w.k] + v.T @ push, atol=1e-8 * abs(a).max())
+
+
+@pytest.mark.parametrize("angles", ANGLES)
+def test_what_is_in_the_wedge_stays_and_goes_to_its_nearest_sheet(angles):
+    w, x = wedges.wedge(6, angles), 2 * draw(300, 6, seed=3)
+    x[:50] = w.project(x[:50])
+    x = torch.cat([x, w.inside([1.0, 2.0])])
+    held = (w.sheets(x) >= 0).all(1)
+    assert torch.equal(w.project(x)[held], x[held])
+    end = w.to_boundary(x)
+    assert w.sheets(end).amin(1).abs().max() < 1e-12
+    torch.testing.assert_close((end - x)[held].norm(dim=1), w.sheets(x)[held].amin(1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(end[~held], w.project(x)[~held])
+    single = w.project(x.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), w.project(x.float().double()), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("angles", ANGLES)
+def test_the_centreline_is_as_far_from_both_planes_and_the_printed_one_may_miss_the_wedge(angles):
+    w = wedges.wedge(6, angles)
+    middle, printed = w.centreline(), w.centreline(printed=True)
+    assert w.contains(middle[None]).item()
+    for i, angle in enumerate(angles, 1):  # angle to x₁ = 0 within the plane of x₁ and x_i, and to the sheet
+        a = math.atan2(middle[i].item(), 1.0)
+        assert math.pi / 2 - a == pytest.approx(a - angle, abs=1e-12)
+    assert w.contains(printed[None]).item() == all(angle < 0 for angle in angles)
+
+
 # --- as a model --------------------------------------------------------------------------------------------
 
 
@@ -278,6 +362,8 @@ def test_where_sheets_tie_the_gradient_is_the_normal_of_one():
         (lambda: wedges.orthant(4, 2).persistence(torch.ones(3, 4) * math.nan), "x .* NaN or infinity"),
         (lambda: wedges.orthant(4, 2).outside(1.0, 2), "sheet must be a whole number from 0 to 1"),
         (lambda: wedges.orthant(4, 2).inside(-1.0), "d must be a finite number above 0"),
+        (lambda: wedges.orthant(4, 2).project(torch.ones(3, 4) * math.inf), "x .* NaN or infinity"),
+        (lambda: wedges.orthant(4, 2).project(torch.ones(3, 5)), r"x must be a real tensor \(N, 4\)"),
     ],
 )
 def test_what_is_no_wedge_or_point_is_refused(call, says):

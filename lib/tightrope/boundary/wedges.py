@@ -97,6 +97,62 @@ class Wedge:
         here = self.inside(1.0)[0, : self.k].numpy()
         return self._points(d, (here - 2 * self._normals()[sheet]).tolist())
 
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest point of the wedge's closure to each of x (N, n): (N, n), x itself where it lies in it.
+
+        Definition 30.10's projection, onto all sheets and not only onto those that x violates, which may lead to a
+        point beyond another. Given z₁ ≥ 0 the other coordinates do not see each other: z_i = max(x_i, z₁ tan a_i).
+        What is left is the least of (z₁ − x₁)² + Σ_i max(0, z₁ tan a_i − x_i)², convex and piecewise quadratic, so
+        that z₁ is found by following its slope over the sorted kinks x_i / tan a_i. Exact but for rounding, in
+        float64; the source's (106) to (139), one hyperplane after another, are not.
+        """
+        refusals.tensor(("N", self.n), finite=True, x=x)
+        given = x.detach().double()
+        first, rest = given[:, :1], given[:, 1 : self.k]
+        tan = torch.tensor([math.tan(a) for a in self.angles], dtype=torch.float64, device=x.device)
+        kink = torch.where(tan == 0, math.inf, rest / torch.where(tan == 0, 1.0, tan)).clamp_min(0.0)
+        kink, order = kink.sort(dim=1)
+        slope, level = tan.expand_as(rest).gather(1, order), rest.gather(1, order)
+        # Beyond its kink a sheet pulls if its tangent is positive and no longer if it is negative.
+        leaves = (slope < 0) & (kink > 0)
+        comes = torch.where(slope > 0, 1.0, torch.where(leaves, -1.0, 0.0))
+        pulls = lambda part, at_0: torch.cat([at_0, at_0 + (comes * part).cumsum(1)], 1)
+        curvature = pulls(slope**2, 1 + torch.where(leaves, slope**2, 0.0).sum(1, keepdim=True))
+        pull = pulls(slope * level, first + torch.where(leaves, slope * level, 0.0).sum(1, keepdim=True))
+        ends = torch.cat([kink, torch.full_like(first, math.inf)], 1)
+        here = (ends * curvature >= pull).to(torch.int8).argmax(1, keepdim=True)
+        z = (pull.gather(1, here) / curvature.gather(1, here)).clamp_min(0.0)
+        pulling = torch.where(
+            z * tan > rest, tan, 0.0
+        )  # again from the sheets that pull: sums of differences round
+        z = (
+            (first + (pulling * rest).sum(1, keepdim=True)) / (1 + (pulling**2).sum(1, keepdim=True))
+        ).clamp_min(0)
+        nearest = torch.cat([z, torch.maximum(rest, z * tan), given[:, self.k :]], 1)
+        return torch.where((self.sheets(given) >= 0).all(1, keepdim=True), given, nearest).to(x.dtype)
+
+    def to_boundary(self, x: Tensor) -> Tensor:
+        """The nearest point of the wedge's boundary to each of x (N, n), (N, n): from inside, of the nearest sheet."""
+        near = self.project(x).double()
+        sheets = self.sheets(near)
+        least, sheet = sheets.min(1, keepdim=True)
+        normals = torch.from_numpy(self._normals()).to(x.device)[sheet[:, 0]]
+        near[:, : self.k] -= least.clamp_min(0.0) * normals
+        return near.to(x.dtype)
+
+    def centreline(self, *, printed: bool = False) -> Tensor:
+        """The direction (n,) of definition 30.9's centreline through the apex, with x₁ = 1, float64.
+
+        It has x_i = tan(π/4 + a/2), the bisector of x₁ = 0 and x_i = x₁ tan a. As printed it has tan(a/2), which is
+        in the wedge for negative angles, on its boundary for 0 and outside for positive ones.
+        """
+        refusals.truth(printed=printed)
+        turn = 0.0 if printed else math.pi / 4
+        return torch.tensor(
+            [1.0, *(math.tan(turn + a / 2) for a in self.angles), *[0.0] * (self.n - self.k)],
+            dtype=torch.float64,
+        )
+
     def stable(self, x: Tensor, sigma: float | Sequence[float]) -> Tensor:
         """P[C(x') = C(x)] for x' ~ N(x, σ²I), the integral (7): x (N, n) → (N,), or (N, S) for several `sigma`.
 

@@ -24,6 +24,7 @@ from torch import Tensor
 import tightrope
 from tightrope import (
     adversary,
+    anatomy,
     attacks,
     averaging,
     boxes,
@@ -39,6 +40,7 @@ from tightrope import (
     margins,
     nets,
     pair_losses,
+    partitions,
     path_kernel,
     penalties,
     persistence,
@@ -96,6 +98,9 @@ BIG = {name: MADE[name] for name in ("classes", "init")}  # one `_network` looks
 LENET = {"seed": 0, "shape": DIGITS, "mean": 0.5, "std": 0.2}
 WEDGE = wedges.wedge(5, (0.3, -0.2))
 WINDOWS = {"shape": (1, 4, 4), "size": 2, "step": 1}
+INSIDE, OUTSIDE = WEDGE.inside([1.0, 2.0]), WEDGE.outside([1.0, 2.0])
+BETWEEN = anatomy.between(WEDGE, INSIDE, OUTSIDE)
+CELLS = partitions.voronoi(X, Y)
 
 # One good call each: every argument that can be wrong.
 GOOD: dict[Callable, dict] = {
@@ -224,6 +229,15 @@ GOOD: dict[Callable, dict] = {
     margins.deepfool: {"model": NET, "x": X, "subspaces": [SPACE], "overshoot": 0.02, "max_steps": 3}
     | {"rivals": 2, "refine": True, "tight": 1, "starts": 1, "wider": 2, "keep": False, "chunk": 3},
     margins.Margins.quantile: {"self": MARGINS, "q": [0.1, 0.5], "raw": True},
+    anatomy.between: {"model": WEDGE, "x": INSIDE, "other": OUTSIDE, "chunk": 3},
+    anatomy.incidence: {"direction": INSIDE, "normal": OUTSIDE},
+    anatomy.normals: {"model": WEDGE, "on": BETWEEN, "chunk": 3},
+    anatomy.project: {"model": WEDGE, "cloud": INSIDE, "how": "nearest", "tight": 1, "chunk": 3},
+    partitions.delaunay: {"points": X, "labels": Y},
+    partitions.edges: {"points": X},
+    partitions.passages: {"partition": CELLS, "pairs": torch.tensor([[0, 1], [4, 2]])},
+    partitions.voronoi: {"points": X, "labels": Y},
+    partitions.Voronoi.nearest: {"self": CELLS, "x": X},
     persistence.along: {"model": NET, "start": X, "end": draw(6, 5), "t": [0.0, 1.0], "draws": 64},
     persistence.Frequencies.interval: {"self": FREQUENCIES, "level": 0.9},
     persistence.Frequencies.stable: {"self": FREQUENCIES},

@@ -3,10 +3,12 @@
 from . import progress as progress
 from . import seeds as seeds
 from .boundary import adversary as adversary
+from .boundary import anatomy as anatomy
 from .boundary import attacks as attacks
 from .boundary import boxes as boxes
 from .boundary import line_scan as line_scan
 from .boundary import margins as margins
+from .boundary import partitions as partitions
 from .boundary import persistence as persistence
 from .boundary import wedges as wedges
 from .features import averaging as averaging

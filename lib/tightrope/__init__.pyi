@@ -8,6 +8,7 @@ from .boundary import attacks as attacks
 from .boundary import boxes as boxes
 from .boundary import degeneracy as degeneracy
 from .boundary import line_scan as line_scan
+from .boundary import linear_regions as linear_regions
 from .boundary import margins as margins
 from .boundary import partitions as partitions
 from .boundary import persistence as persistence

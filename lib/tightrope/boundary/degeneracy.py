@@ -65,7 +65,7 @@ def spectrum(rows: Tensor, *, of: str = "differences", seed: int = 0) -> Spectru
           "centred"      less their mean
           "differences"  of random disjoint pairs, over √2: half as many rows, as the source has them
     """
-    refusals.tensor(("R", ...), finite=True, rows=rows)
+    refusals.tensor(("R", "D", ...), finite=True, rows=rows)
     refusals.choice(OF, of=of)
     refusals.whole(2, **{"the number of rows": len(rows)})
     flattened = rows.detach().flatten(1).double()
@@ -88,6 +88,7 @@ def plane_spectra(
     Towards parents a sample shrinks and shifts as well; for that null, project onto the plane as onto a network.
     """
     refusals.whole(1, repeats=repeats)
+    refusals.whole(0, seed=seed)
     refusals.choice(SAMPLES, sample=sample)
     draw = flat if sample == "flat" else gaussian
     found = []

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from tightrope import refusals
 from tightrope.features import regions
-from tightrope.features.two_layers import TwoLayers, answer, two_layers
+from tightrope.features.two_layers import TwoLayers, two_layers
+from tightrope.models.perceptrons import answer
 
 __all__ = ["BOUNDS", "Radius", "radius"]
 

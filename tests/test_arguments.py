@@ -234,7 +234,7 @@ GOOD: dict[Callable, dict] = {
     anatomy.between: {"model": WEDGE, "x": INSIDE, "other": OUTSIDE, "chunk": 3},
     anatomy.incidence: {"direction": INSIDE, "normal": OUTSIDE},
     anatomy.normals: {"model": WEDGE, "on": BETWEEN, "chunk": 3},
-    anatomy.project: {"model": WEDGE, "cloud": INSIDE, "how": "nearest", "tight": 1, "chunk": 3},
+    anatomy.project: {"model": WEDGE, "cloud": INSIDE, "how": "nearest", "tight": 1, "rivals": 2, "chunk": 3},
     degeneracy.count: {"values": torch.ones(4), "null": torch.ones(3, 4), "level": 0.1, "share": 0.5},
     degeneracy.flat: {"n": 6, "dim": 3, "seed": 0, "dtype": torch.float64},
     degeneracy.gaussian: {"n": 6, "dim": 3, "seed": 0, "dtype": torch.float64},

@@ -67,7 +67,7 @@ def test_values_are_singular_values_over_the_root_of_the_rows(of):
 
 def test_a_plane_lacks_its_normal_and_nothing_else(null):
     assert null.shape == (40, 50)
-    assert null[:, -1].max() < 1e-12
+    assert null[:, -1].max() < 1e-7
     assert null[:, -2].min() > 0.7
     fresh = degeneracy.plane_spectra(2_000, 50, repeats=200, seed=1_000)
     assert np.mean([degeneracy.count(values, null) == 1 for values in fresh]) >= 0.99

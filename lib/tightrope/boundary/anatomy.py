@@ -71,6 +71,7 @@ def project(
     how: str = "parents",
     parents: Tensor | None = None,
     tight: int = 20,
+    rivals: int = 10,
     chunk: int | None = None,
 ) -> OnBoundary:
     """A cloud (N, *shape) of samples brought onto the boundary.
@@ -80,15 +81,19 @@ def project(
                       it puts the parents into what is found
           "gradient"  by DeepFool's steps along gradients, then back to the boundary on that line
           "nearest"   to the nearest point known: DeepFool and a race of `tight` passes, see `margins.deepfool`
+
+    The last two look at the `rivals` largest logits, and "nearest" also at others that seem nearer.
     """
     refusals.choice(WAYS, how=how)
     refusals.whole(1, tight=tight)
+    refusals.whole(2, rivals=rivals)
     if chunk is not None:
         refusals.whole(1, chunk=chunk)
     if (how == "parents") != (parents is not None):
         raise ValueError("parents are needed for how='parents', and for that only.")
     if parents is None:
-        m = margins.deepfool(model, cloud, tight=tight if how == "nearest" else 0, keep=True, chunk=chunk)
+        more = {"tight": tight} if how == "nearest" else {"wider": 0}
+        m = margins.deepfool(model, cloud, rivals=rivals, keep=True, chunk=chunk, **more)
         return OnBoundary(cloud.detach() + m.delta[:, 0], m.origin, m.label[:, 0], m.found[:, 0])
     refusals.function(model=model)
     check_input(model, cloud, "logits")

@@ -363,7 +363,7 @@ def test_where_sheets_tie_the_gradient_is_the_normal_of_one():
         (lambda: wedges.orthant(4, 2).outside(1.0, 2), "sheet must be a whole number from 0 to 1"),
         (lambda: wedges.orthant(4, 2).inside(-1.0), "d must be a finite number above 0"),
         (lambda: wedges.orthant(4, 2).project(torch.ones(3, 4) * math.inf), "x .* NaN or infinity"),
-        (lambda: wedges.orthant(4, 2).project(torch.ones(3, 5)), r"x must be a real tensor \(N, 4\)"),
+        (lambda: wedges.orthant(4, 2).project(torch.ones(3, 5)), r"x must be a finite real tensor \(N, 4\)"),
     ],
 )
 def test_what_is_no_wedge_or_point_is_refused(call, says):

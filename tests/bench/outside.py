@@ -1,5 +1,9 @@
-"""Chapter 4's search for the shortest perturbation against attacks of another library, on networks it was not tuned on:
-how many images of 250 they take more, at cross-entropy's median distance and at twice that."""
+"""Chapter 4's attacks against those of another library, on networks they were not tuned on: how many images of 250
+these take more, at cross-entropy's median distance and at twice that.
+
+As on the page, an image is taken where any of the chapter's attacks takes it: the search for the shortest, PGD,
+Carlini and Wagner's and, at twice the distance, those at a radius.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,16 @@ def outside_attacks(profile: str = "quick") -> Report:
     kinds = ("cross-entropy", "differential")
     report = Report(
         f"Attacks from outside, {IMAGES} test images of planes and horses",
-        ("network", "radius", "strongest takes", "FMN-150 more", "DDN-300 more", "APGD more", "all more"),
+        (
+            "network",
+            "radius",
+            "ours take",
+            "shortest alone",
+            "FMN-150 more",
+            "DDN-300 more",
+            "APGD more",
+            "all more",
+        ),
     )
     epsilon = math.nan
     for kind in progress.track(kinds, "network"):
@@ -31,11 +44,19 @@ def outside_attacks(profile: str = "quick") -> Report:
         theirs = _outside(net, x, y, epsilon)
         for times in (1, 2):
             radius = times * epsilon
-            more = {name: (length <= radius) & (ours > radius) for name, length in theirs.items()}
+            taken = _taken(net, x, y, ours, radius, whole=times == 2)
+            more = {name: (length <= radius) & ~taken for name, length in theirs.items()}
             missed = torch.stack([*more.values()]).any(0).sum().item()
             counts = (f"{int(found.sum())}" for found in (more["FMN"], more["DDN"], more[f"APGD {times}"]))
             report.rows.append(
-                (kind, f"{radius:.3f}", f"{int((ours <= radius).sum())}", *counts, f"{missed}")
+                (
+                    kind,
+                    f"{radius:.3f}",
+                    f"{int(taken.sum())}",
+                    f"{int((ours <= radius).sum())}",
+                    *counts,
+                    f"{missed}",
+                )
             )
             report.bounds.append((f"{kind}, radius {radius:.3f}: images more", missed, "≤", 2))
     return report
@@ -48,6 +69,17 @@ def _network(kind: str, profile: str) -> tuple[nn.Module, Tensor, Tensor]:
     training.fit(net, x, y, plan.recipe(len(x)), 100)
     net = pair_losses.with_bias(net, x, y) if kind == "differential" else net
     return net.eval(), images[-IMAGES:], labels[-IMAGES:]
+
+
+def _taken(net: nn.Module, x: Tensor, y: Tensor, shortest: Tensor, radius: float, whole: bool) -> Tensor:
+    """Which images (N,) the chapter's attacks take within a radius, with its settings for the paper's sizes."""
+    walk = attacks.carlini_wagner(net, x, y, steps=120, searches=3, rate=0.03, constant=3.0, loss="margin")
+    found = (shortest <= radius) | (walk.norm() <= radius)
+    found |= attacks.pgd(net, x, y, eps=radius, steps=40, loss="cross-entropy").found
+    left = (~found).nonzero()[:, 0]
+    if whole and len(left):
+        found[left] = attacks.strongest(net, x[left], y[left], eps=radius, doublings=1, tolerance=0.02).found
+    return found
 
 
 def _outside(net: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> dict[str, Tensor]:

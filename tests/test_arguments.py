@@ -238,7 +238,7 @@ GOOD: dict[Callable, dict] = {
     degeneracy.count: {"values": torch.ones(4), "null": torch.ones(3, 4), "level": 0.1, "share": 0.5},
     degeneracy.flat: {"n": 6, "dim": 3, "seed": 0, "dtype": torch.float64},
     degeneracy.gaussian: {"n": 6, "dim": 3, "seed": 0, "dtype": torch.float64},
-    degeneracy.plane_spectra: {"n": 6, "dim": 3, "repeats": 2, "sample": "flat", "of": "points", "seed": 0},
+    degeneracy.plane_spectra: {"n": 6, "dim": 3, "repeats": 2, "of": "points", "seed": 0},
     degeneracy.spectrum: {"rows": X, "of": "centred", "seed": 0},
     linear_regions.first_kink: {"net": NET, "x": X, "direction": draw(6, 5)},
     linear_regions.inradius: {"net": NET, "x": X},

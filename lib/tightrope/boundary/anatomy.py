@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tightrope import refusals
-from tightrope.boundary import crossing, margins
+from tightrope.boundary import crossing, margins, search
 from tightrope.boundary.chunks import chunk_rows
 from tightrope.models.measured import check_input, measured
 
@@ -125,10 +125,7 @@ def normals(model: Model, on: OnBoundary, *, chunk: int | None = None) -> Tensor
                 rise = logits.gather(1, after[:, None]) - logits.gather(1, before[:, None])
                 (gradient,) = torch.autograd.grad(rise.sum(), at)
             found.append(gradient)
-        gradient = torch.cat(found).flatten(1)
-    length = gradient.norm(dim=1, keepdim=True)
-    unit = torch.where(length > 0, gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny), 0.0)
-    return unit.reshape(on.images.shape)
+    return search.unit(torch.cat(found))[0]
 
 
 def incidence(direction: Tensor, normal: Tensor) -> Tensor:
@@ -140,9 +137,8 @@ def incidence(direction: Tensor, normal: Tensor) -> Tensor:
     """
     refusals.tensor(("N", ...), finite=True, direction=direction)
     refusals.tensor(tuple(direction.shape), finite=True, like=direction, normal=normal)
-    d, n = (v.flatten(1) / v.flatten(1).abs().amax(1, keepdim=True) for v in (direction, normal))
-    d, n = (v / v.norm(dim=1, keepdim=True) for v in (d, n))
-    if not (d.isfinite().all() and n.isfinite().all()):
+    (d, far), (n, size) = (search.unit(v.flatten(1)) for v in (direction, normal))
+    if not ((far > 0).all() and (size > 0).all()):
         raise ValueError("direction and normal must not be zero: such a vector has no angle.")
     # Between the lines, whichever way they point; the formula of halves keeps the digits of small angles.
     n = torch.where((d * n).sum(1, keepdim=True) < 0, -n, n)

@@ -6,8 +6,7 @@ orthant of k sheets the boundary is cut off in k: there projected samples vary l
     cloud = at + radius * degeneracy.flat(2_000, 784, seed=0)
     on = anatomy.project(net, cloud, how="nearest")
     values = degeneracy.spectrum(on.images - at, of="points").values
-    null = degeneracy.plane_spectra(2_000, 784, repeats=20, sample="flat", of="points")
-    degeneracy.count(values / radius, null)
+    degeneracy.count(values / radius, null)           # null: the same of the tangent plane, or `plane_spectra`
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ from torch import Tensor
 
 from tightrope import refusals, seeds
 
-__all__ = ["OF", "SAMPLES", "Spectrum", "count", "flat", "gaussian", "plane_spectra", "spectrum"]
+__all__ = ["OF", "Spectrum", "count", "flat", "gaussian", "plane_spectra", "spectrum"]
 
-SAMPLES = ("gaussian", "flat")
 OF = ("points", "centred", "differences")
 
 
@@ -53,8 +51,8 @@ def flat(n: int, dim: int, *, seed: int = 0, dtype: torch.dtype = torch.float32)
     """
     refusals.whole(1, dim=dim)
     refusals.whole(dim, n=n)
-    u, _, v = torch.linalg.svd(gaussian(n, dim, seed=seed, dtype=torch.float64), full_matrices=False)
     refusals.choice((torch.float32, torch.float64), dtype=dtype)
+    u, _, v = torch.linalg.svd(gaussian(n, dim, seed=seed, dtype=torch.float64), full_matrices=False)
     return (n**0.5 * u @ v).to(dtype)
 
 
@@ -87,21 +85,18 @@ def spectrum(rows: Tensor, *, of: str = "differences", seed: int = 0) -> Spectru
     return Spectrum(values.to(rows.dtype), vectors.to(rows.dtype))
 
 
-def plane_spectra(
-    n: int, dim: int, *, repeats: int = 20, sample: str = "gaussian", of: str = "differences", seed: int = 0
-) -> Tensor:
-    """The null: values (repeats, K) of `spectrum` for samples around a point of a plane, moved to it along its normal.
+def plane_spectra(n: int, dim: int, *, repeats: int = 20, of: str = "differences", seed: int = 0) -> Tensor:
+    """The null: values (repeats, K) of `spectrum` for a Gaussian sample at a plane, moved to it along its normal.
 
     One direction vanishes, the others are as the sample has them: what chance leaves of a boundary without a corner.
-    Towards parents a sample shrinks and shifts as well; for that null, project onto the plane as onto a network.
+    Of a flat sample they are all equal. Towards parents a sample shrinks and shifts as well; for that null, project
+    onto the plane as onto a network.
     """
     refusals.whole(1, repeats=repeats)
     refusals.whole(0, seed=seed)
-    refusals.choice(SAMPLES, sample=sample)
-    draw = flat if sample == "flat" else gaussian
     found = []
     for k in range(repeats):
-        cloud = draw(n, dim, seed=seed + k, dtype=torch.float64)
+        cloud = gaussian(n, dim, seed=seed + k, dtype=torch.float64)
         cloud[:, 0] = 0
         found.append(spectrum(cloud, of=of, seed=seed + k).values)
     return torch.stack(found)

@@ -46,15 +46,12 @@ class Voronoi:
 
     def __call__(self, x: Tensor) -> Tensor:
         refusals.tensor(("R", self.points.shape[1]), like=self.points, x=x)
-        parts = x.split(max(1, NUMBERS // len(self.points)))
-        return torch.cat([self._logits(part) for part in parts])
+        return torch.cat([self._logits(part) for part in _blocks(x, self.points)])
 
     def nearest(self, x: Tensor) -> Tensor:
         """Which of the points is nearest to each of x (R, D): (R,), of those equally near the first."""
         refusals.tensor(("R", self.points.shape[1]), like=self.points, x=x)
-        return torch.cat(
-            [_distances(part, self.points).argmin(1) for part in x.split(max(1, NUMBERS // len(self.points)))]
-        )
+        return torch.cat([_distances(part, self.points).argmin(1) for part in _blocks(x, self.points)])
 
     def _logits(self, x: Tensor) -> Tensor:
         far = _distances(x, self.points)
@@ -186,7 +183,7 @@ def passages(partition: Voronoi, pairs: Tensor) -> Passages:
         raise ValueError(f"pairs must hold rows of the points, from 0 to {len(partition.points) - 1}.")
     if (pairs[:, 0] == pairs[:, 1]).any():
         raise ValueError("pairs must be of two points: one names the same point twice.")
-    parts = [_crossed(partition, part) for part in pairs.split(max(1, NUMBERS // len(partition.points)))]
+    parts = [_crossed(partition, part) for part in _blocks(pairs, partition.points)]
     widest = max(part[0].shape[1] for part in parts)
     t, face, angle = (
         torch.cat([_padded(part[k], widest, fill) for part in parts])
@@ -243,6 +240,11 @@ def _padded(table: Tensor, width: int, fill: float) -> Tensor:
     whole = table.new_full((len(table), width, *table.shape[2:]), fill)
     whole[:, : table.shape[1]] = table
     return whole
+
+
+def _blocks(rows: Tensor, points: Tensor) -> tuple[Tensor, ...]:
+    """Rows of which a table with all points is small enough."""
+    return rows.split(max(1, NUMBERS // len(points)))
 
 
 def _distances(x: Tensor, points: Tensor) -> Tensor:

@@ -109,7 +109,8 @@ class Wedge:
         refusals.tensor(("N", self.n), finite=True, x=x)
         given = x.detach().double()
         first, rest = given[:, :1], given[:, 1 : self.k]
-        tan = torch.tensor([math.tan(a) for a in self.angles], dtype=torch.float64, device=x.device)
+        cos, sin = _turns(self.angles, torch.float64, x.device)
+        tan = sin / cos
         kink = torch.where(tan == 0, math.inf, rest / torch.where(tan == 0, 1.0, tan)).clamp_min(0.0)
         kink, order = kink.sort(dim=1)
         slope, level = tan.expand_as(rest).gather(1, order), rest.gather(1, order)
@@ -122,12 +123,10 @@ class Wedge:
         ends = torch.cat([kink, torch.full_like(first, math.inf)], 1)
         here = (ends * curvature >= pull).to(torch.int8).argmax(1, keepdim=True)
         z = (pull.gather(1, here) / curvature.gather(1, here)).clamp_min(0.0)
-        pulling = torch.where(
-            z * tan > rest, tan, 0.0
-        )  # again from the sheets that pull: sums of differences round
-        z = (
-            (first + (pulling * rest).sum(1, keepdim=True)) / (1 + (pulling**2).sum(1, keepdim=True))
-        ).clamp_min(0)
+        # Again, from the sheets that pull: the sums above are of differences, which round.
+        tight = torch.where(z * tan > rest, tan, 0.0)
+        z = (first + (tight * rest).sum(1, keepdim=True)) / (1 + (tight**2).sum(1, keepdim=True))
+        z = z.clamp_min(0.0)
         nearest = torch.cat([z, torch.maximum(rest, z * tan), given[:, self.k :]], 1)
         return torch.where((self.sheets(given) >= 0).all(1, keepdim=True), given, nearest).to(x.dtype)
 

@@ -6,6 +6,7 @@ from .boundary import adversary as adversary
 from .boundary import anatomy as anatomy
 from .boundary import attacks as attacks
 from .boundary import boxes as boxes
+from .boundary import curvature as curvature
 from .boundary import degeneracy as degeneracy
 from .boundary import line_scan as line_scan
 from .boundary import linear_regions as linear_regions

@@ -1024,6 +1024,14 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
     assert kept.load(path)["x"].tolist() == [0, 1, 2]
 
 
+def test_a_pipe_is_not_replaced_by_what_is_written(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(FileExistsError, match="pipe stands there"):
+        kept.save(path, {"x": torch.arange(3)})
+    assert path.is_fifo()
+
+
 def test_networks_go_on_where_their_folder_cannot_be(at):
     at.patch.setenv("TIGHTROPE_CACHE", str(at.folder_in_the_way()))
     told = []

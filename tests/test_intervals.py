@@ -86,6 +86,9 @@ def test_over_seeds():
 def test_a_shares_interval_is_where_the_tails_hold_one_in_forty(hits, n):
     s = intervals.share(hits, n)
     assert s.value == hits / n
+    counted = intervals.share(torch.tensor(hits), n)
+    assert counted == s
+    assert isinstance(counted.value, float)
     if hits:
         assert stats.binom.sf(hits - 1, n, s.low) == pytest.approx(0.025)
     if hits < n:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,12 @@ from pathlib import Path
 def replacing(path: Path | str) -> Iterator[Path]:
     """Give a path beside `path` to write to; it takes `path`'s place when the block ends well.
 
-    A process that dies meanwhile leaves `path` as it was; when the block raises, what was written is removed.
+    A process that dies meanwhile leaves `path` as it was; when the block raises, what was written is removed. Raises
+    FileExistsError where a device or a pipe stands: it would be lost.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise FileExistsError(errno.EEXIST, "a device or a pipe stands there", str(path))
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield part

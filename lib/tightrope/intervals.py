@@ -85,8 +85,9 @@ def share(hits: int, n: int, level: float = LEVEL) -> Estimate:
     refusals.whole(1, n=n)
     refusals.whole(0, n, hits=hits)
     refusals.number(above=0, below=1, level=level)
-    around = stats.binomtest(int(hits), int(n)).proportion_ci(level, "exact")
-    return Estimate(hits / n, float(around.low), float(around.high), int(n), "binomial", level)
+    hits, n = int(hits), int(n)
+    around = stats.binomtest(hits, n).proportion_ci(level, "exact")
+    return Estimate(hits / n, float(around.low), float(around.high), n, "binomial", level)
 
 
 def bootstrap(

@@ -544,6 +544,22 @@ def test_one_row_at_a_time_is_a_function_of_its_row(affine):
     torch.testing.assert_close(found.norm[:, 0].double(), affine.truth, rtol=1e-5, atol=1e-7)
 
 
+def wave(by: float):
+    """Two logits w·x and −w·x, and `by` more in a batch than alone."""
+    w = torch.linspace(-1, 1, 20)
+    return lambda x: torch.stack([x @ w, -(x @ w)], 1) + by * (len(x) > 1)
+
+
+@pytest.mark.parametrize("of", ["logits", "gradients"])
+def test_rounding_on_a_boundary_is_no_dependence_on_the_batch(of):
+    """Where both logits of two classes are next to zero, what is rounded is larger than they are."""
+    x = torch.ones(5, 20) + 1e-7 * torch.arange(5)[:, None]
+    with measured.measured(wave(1e-6), x, of=of) as (net, _):
+        assert net(x).abs().max() < 1e-4
+    with pytest.raises(ValueError, match="no function of its row"), measured.measured(wave(0.1), x, of=of):
+        pass
+
+
 def test_a_nan_beyond_the_first_rows_is_met_too(affine):
     def model(z: Tensor) -> Tensor:
         return affine.net(z) + torch.where(z.flatten(1)[:, :1] > 5, torch.nan, 0)

@@ -31,12 +31,12 @@ class Stem:
     def __init__(self, net: Model, layer: nn.Module, x: Tensor, spaces: Sequence[Subspace], chunk: int):
         self.net, self.layer = net, layer
         self.shape, self.last = (), False
-        self.here = torch.cat([self._features(part) for part in x.split(chunk)])  # (n, F)
-        offset = self._features(torch.zeros_like(x[:1]))
+        self.here = torch.cat([self.features(part) for part in x.split(chunk)])  # (n, F)
+        offset = self.features(torch.zeros_like(x[:1]))
         self.products = []  # (d, F) a subspace
         for space in spaces:
             far = FAR * space.basis(dtype=x.dtype, device=x.device)
-            slopes = torch.cat([self._features(part) for part in far.split(chunk)])
+            slopes = torch.cat([self.features(part) for part in far.split(chunk)])
             self.products.append(slopes.sub_(offset).div_(FAR))
 
     def linearise(
@@ -48,9 +48,9 @@ class Stem:
         flat, sizes = self.here[sample], [len(c) for _, c in parts]
         for piece, (j, c) in zip(flat.split(sizes), parts, strict=True):
             piece.addmm_(c, self.products[j])
-        features = self._shaped(flat)
+        features = self.shaped(flat)
         with torch.enable_grad():
-            with self._answering(features.requires_grad_()):
+            with self.answering(features.requires_grad_()):
                 f = self.net(x).gather(1, ranked).T
             gaps = f[1:] - f[0]
             slopes = features.new_empty(len(x), len(gaps), self.here.shape[1])
@@ -61,7 +61,7 @@ class Stem:
         pieces = zip(slopes.split(sizes), parts, strict=True)
         return gaps.detach(), [(piece @ self.products[j].T).transpose(0, 1) for piece, (j, _) in pieces]
 
-    def _features(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
         """What the layer gives at x: (N, F)."""
         seen: list[Tensor] = []
 
@@ -79,14 +79,15 @@ class Stem:
     def _flat(self, features: Tensor) -> Tensor:
         return (features.movedim(1, -1) if self.last else features).flatten(1)
 
-    def _shaped(self, flat: Tensor) -> Tensor:
+    def shaped(self, flat: Tensor) -> Tensor:
+        """Rows of numbers (N, F) in the shape of the layer's answers, (N, *shape)."""
         if not self.last:
             return flat.reshape(-1, *self.shape)
         channels, *sides = self.shape
         return flat.reshape(-1, *sides, channels).movedim(-1, 1)
 
     @contextmanager
-    def _answering(self, features: Tensor) -> Iterator[None]:
+    def answering(self, features: Tensor) -> Iterator[None]:
         """The layer, asked anything, answers `features`; its own work is done on one row."""
         before = self.layer.register_forward_pre_hook(lambda layer, inputs: (inputs[0][:1],))
         with _hooks(before, self.layer.register_forward_hook(lambda layer, inputs, given: features)):

@@ -74,7 +74,7 @@ class Behind(Around):
 
     def behind(self, features: Tensor) -> Tensor:
         """What the rest of the network makes of a first layer's answers (R, F)."""
-        with self.stem._answering(self.stem._shaped(features)):
+        with self.stem.answering(self.stem.shaped(features)):
             return self.net(self.zero)  # one row in front of the layer is enough
 
 
@@ -99,7 +99,7 @@ def _true(sampler: Behind) -> bool:
     near = torch.finfo(x.dtype).eps ** 0.5
     step = x.flatten(1).flip(1).reshape(x.shape) + 0.1
     moved = stem.here[: len(x)] + step.flatten(1) @ stem.products[0]
-    seen = stem._features(x + step)
+    seen = stem.features(x + step)
     logits, own = sampler.behind(seen), sampler.net(x + step)
     same = lambda a, b: bool(((a - b).abs() <= near * (b.abs().amax() + 1)).all())
     return same(moved, seen) and same(logits, own)

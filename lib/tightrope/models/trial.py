@@ -184,7 +184,8 @@ class Trial:
         values = torch.stack([part.to(first.dtype) for part in parts]).tolist()
         # Kernels for other batch sizes, or other orders of the weights, agree to half their digits at least.
         tf32 = x.device.type == "cuda" and torch.backends.cudnn.allow_tf32
-        return _Seen(*values, math.sqrt(2.0**-10 if tf32 else self.eps) * values[2])
+        part = math.sqrt(2.0**-10 if tf32 else self.eps)
+        return _Seen(*values, part, part * values[2])
 
     def _judge(self, seen: _Seen) -> None:
         if not seen.finite_inputs:
@@ -193,7 +194,8 @@ class Trial:
             raise ValueError(TO_255)
         if not seen.finite_logits:
             raise ValueError("The model returns NaN or infinite logits on the clean inputs.")
-        if seen.moved > seen.rounding or seen.neighbours > seen.rounding:
+        apart = max(seen.moved, seen.neighbours)
+        if apart > seen.rounding and apart > seen.part * self._size_elsewhere():
             raise ValueError(self._no_function(seen))
         weights = (w for m in self.modules.values() for w in m._parameters.values() if w is not None)
         if self.of != "labels" and any(w.dtype in outputs.HALVES for w in weights):
@@ -205,6 +207,21 @@ class Trial:
             raise ValueError(
                 "The network returns probabilities, rows that sum to one: return the logits that go into its softmax."
             )
+
+    def _size_elsewhere(self) -> float:
+        """The largest logit at random inputs of these rows' size.
+
+        On a boundary between two classes all logits may be next to zero: their rounding is that of what they are summed
+        from, and no part of themselves.
+        """
+        noise = torch.randn(self.rows.shape, generator=torch.Generator().manual_seed(0)).to(self.rows)
+        try:
+            found = self._logits(self.rows.abs().amax() * noise)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # it takes no such inputs
+            return 0.0
+        return found.abs().amax().nan_to_num(0.0, 0.0, 0.0).item()
 
     def _no_function(self, seen: _Seen) -> str:
         random = seen.moved > seen.rounding
@@ -246,6 +263,7 @@ class _Seen(NamedTuple):
     neighbours: float
     probabilities: float
     bytes: float
+    part: float
     rounding: float
 
 

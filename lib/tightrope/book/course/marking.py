@@ -103,8 +103,8 @@ def _verdict(
         listed = ", ".join(failed.changed)
         return (
             BROKEN,
-            "replaced",
-            f"{listed} had been replaced by something else when this test began or ended.",
+            "changed-tools",
+            f"{listed} had been changed when this test began or ended.",
         )
     if failed.end:
         return BROKEN, "", _ending(failed, limits, "This test")

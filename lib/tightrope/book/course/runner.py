@@ -96,6 +96,7 @@ class Desk:
         self.shell = InteractiveShell.instance(config=config)
         self.shell.showtraceback = lambda *_, **__: None
         self.shell.showsyntaxerror = lambda *_, **__: None
+        self.shell.ask_exit = lambda: None  # what exit() asks for, as after a notebook's cell
         self.given: dict[str, Any] = {}
         self.scope: dict[str, Any] = {}
         self.watched = Watched()
@@ -182,7 +183,8 @@ def said(error: BaseException | None, cells: dict[str, str]) -> dict:
         if frame.f_code.co_filename in cells:
             line = number
     try:
-        text = " ".join(str(error).split())[:SAID]
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+        text = " ".join(text.split())[:SAID]
     except BaseException:  # an exception of a student's own, whose text is code
         text = ""
     return {"ok": False, "error": type(error).__name__, "says": text, "line": line, "changed": []}

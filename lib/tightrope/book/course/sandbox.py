@@ -63,13 +63,13 @@ class Sandbox:
         if self.way == "limits":
             return words
         death = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        user = [str(USER + slot)] if os.getuid() == 0 else []
-        change = ["--reuid", *user, "--regid", *user, "--clear-groups"] if user else []
-        if self.way == "bwrap":
-            inner = ["setpriv", *change] if user else []
-            return [*death, *self._bubble(bool(user)), *inner, *words]
+        as_root = os.getuid() == 0
+        user = str(USER + slot)
+        change = ["--reuid", user, "--regid", user, "--clear-groups"] if as_root else []
         drop = ["setpriv", *change, "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
-        mapped = [] if user else ["--map-root-user"]
+        if self.way == "bwrap":
+            return [*death, *self._bubble(as_root), *(drop if as_root else []), *words]
+        mapped = [] if as_root else ["--map-root-user"]
         apart = ["unshare", *mapped, "--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child"]
         return [*death, *apart, "sh", "-c", self._script(), "sh", *drop, *words]
 
@@ -107,7 +107,8 @@ class Sandbox:
         words = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
         if as_root:  # no user namespace: there a limit on processes would count for root, whom none binds
             words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
-            words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+            for name in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
+                words += ["--cap-add", name]
         else:
             words += ["--unshare-all"]
         words += [
@@ -122,6 +123,13 @@ class Sandbox:
             "--dev",
             "/dev",
         ]
+        for folder in sorted({folder for path in self.visible for folder in path.parents[:-1]}):
+            words += [
+                "--perms",
+                "0755",
+                "--dir",
+                str(folder),
+            ]  # where Python lies in a home that is closed to others
         for path in self.visible:
             kind = ["--symlink", os.readlink(path)] if path.is_symlink() else ["--ro-bind", str(path)]
             words += [*kind, str(path)]

@@ -74,10 +74,7 @@ def collect(folder: Path, stem: str) -> tuple[list[Submission], list[Handed]]:
         found = list(_files(folder))
     except OSError as error:
         raise Stop(f"{folder} can't be read: {reason(error)}.") from None
-    top = {file.path.parts[0] for file in found}
-    if (
-        len(top) == 1 and found and all(len(file.path.parts) > 2 for file in found)
-    ):  # a zip of the folder itself
+    if _wrapped([file.path for file in found]):
         found = [Handed(PurePosixPath(*file.path.parts[1:]), file.read, file.time) for file in found]
     by_student = defaultdict(list)
     tables = [file for file in found if len(file.path.parts) == 1 and file.path.suffix.lower() == ".csv"]
@@ -121,6 +118,13 @@ def read(submission: Submission, assignment: Assignment, others: dict[str, set[s
         if not paper.own:
             paper.problem = "The notebook has neither a cell of this assignment nor any definition in it."
     return paper
+
+
+def _wrapped(paths: list[PurePosixPath]) -> bool:
+    """Whether all lies in one folder that is not a student's: several others lie in it."""
+    top = {path.parts[0] for path in paths}
+    below = {path.parts[1] for path in paths if len(path.parts) > 1}
+    return len(top) == 1 and len(below) > 1 and any(len(path.parts) > 2 for path in paths)
 
 
 def _files(folder: Path) -> Iterator[Handed]:

@@ -51,8 +51,11 @@ def without(*forbidden: Callable | types.ModuleType) -> Iterator[None]:
 
 def _functions(thing: Callable | types.ModuleType) -> Iterator[types.FunctionType]:
     if isinstance(thing, types.ModuleType):
-        values = [getattr(thing, name) for name in thing.__all__]
-        yield from (value for value in values if isinstance(value, types.FunctionType))
+        public = getattr(thing, "__all__", [name for name in vars(thing) if not name.startswith("_")])
+        values = (getattr(thing, name) for name in public)
+        yield from (
+            v for v in values if isinstance(v, types.FunctionType) and v.__module__.startswith("tightrope")
+        )
     else:
         yield thing
 

@@ -3,11 +3,12 @@
 Three ways, the first that holds is taken: bubblewrap; `unshare` and `setpriv`; nothing but limits. The first two give a
 root of read-only folders (Python and the library) with an empty scratch folder, no network, no process but one's own,
 and no capabilities; as root also another user. Each is tried with a probe that looks for a solution, for another
-process and for a server of ours, and the sentence about it says what the probe saw.
+process and for a server of ours, and one in which it finds any of them is not taken.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shlex
@@ -42,21 +43,21 @@ def seen(path):
         return False
 count = sum(name.isdigit() for name in os.listdir("/proc")) if os.path.isdir("/proc") else 0
 open(os.path.join(os.environ["HOME"], "probe"), "w").close()
-import ctypes, zlib
+import ctypes, zlib, tightrope
 print(json.dumps({"network": reached, "files": any(map(seen, paths)), "processes": not 0 < count < 9}))
 """
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A way to run a process. open: what the probe could reach, of network, files and processes."""
+    """A way to run a process. visible: what it may read; hidden: what must not be there; root: an empty folder, to
+    mount on; packages: where Python finds the library, and what it needs."""
 
     way: str
     visible: tuple[Path, ...]
     hidden: tuple[Path, ...]
     root: Path
-    library: Path
-    open: tuple[str, ...] = ()
+    packages: tuple[Path, ...]
 
     def command(self, words: list[str], slot: int) -> list[str]:
         """The command that runs `words` inside; submissions that run side by side have different slots."""
@@ -79,7 +80,7 @@ class Sandbox:
         said |= dict.fromkeys(("PYTHONNOUSERSITE", "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8"), "1")
         said |= dict.fromkeys(("HOME", "TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR"), home)
         said |= {
-            "PYTHONPATH": str(self.library),
+            "PYTHONPATH": os.pathsep.join(map(str, self.packages)),
             "PYTHONHASHSEED": "0",
             "MPLBACKEND": "agg",
             "LC_ALL": "C.UTF-8",
@@ -88,20 +89,18 @@ class Sandbox:
 
     def sentence(self) -> str:
         """What is isolated and what is not, for the report's first line."""
-        shut = {
-            "files": "sees neither the solutions nor anybody's files",
-            "network": "has no network",
-            "processes": "sees no process but its own",
-        }
-        closed = [said for name, said in shut.items() if name not in self.open]
         if self.way == "limits":
+            bound = "time, memory and output" if os.getuid() == 0 else "time, memory, processes and output"
             return (
-                "NOT ISOLATED: this machine offers neither bubblewrap nor unshare, so a submission runs as you, can "
-                "read what you can read, solutions and other submissions included, and reach the network. Limits on "
-                f"time, memory, output{'' if os.getuid() == 0 else ', processes'} hold."
+                "NOT ISOLATED: neither bubblewrap nor unshare works on this machine, so a submission runs as you, can "
+                "read what you can read, solutions and other submissions included, and can reach the network. Limits "
+                f"on {bound} hold."
             )
-        opened = "".join(f" It is NOT shut off from: {name}." for name in self.open)
-        return f"Isolated by {self.way}: a submission {', '.join(closed)}.{opened}"
+        return (
+            f"Isolated by {self.way}: a submission sees neither the solutions nor anybody's files, has no network and "
+            "sees no process but its own. It shares its process with the tests, so that somebody determined can still "
+            "make up a result."
+        )
 
     def _bubble(self, as_root: bool) -> list[str]:
         words = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
@@ -167,23 +166,31 @@ WAYS = ("bwrap", "unshare", "limits")
 
 def best(checkout: Checkout, hidden: Sequence[Path], root: Path, ways: Sequence[str] = WAYS) -> Sandbox:
     """The first of `ways` that holds here. hidden: folders that no submission may see; root: an empty folder."""
-    library = checkout.package.parent
-    places = [*map(Path, SYSTEM), Path(sys.base_prefix), Path(sys.prefix), library]
+    packages = (checkout.package.parent, *_elsewhere())
+    places = [*map(Path, SYSTEM), Path(sys.base_prefix), Path(sys.prefix), *packages]
     visible = tuple(dict.fromkeys(p for p in places if p.exists()))
     visible = tuple(p for p in visible if not any(p != q and p.is_relative_to(q) for q in visible))
     for way in ways:
-        box = Sandbox(way, visible, tuple(path.resolve() for path in hidden), root, library)
-        if way == "limits":
-            return box
-        if (seen := _probe(box)) is not None and not seen:
+        box = Sandbox(way, visible, tuple(path.resolve() for path in hidden), root, packages)
+        if way == "limits" or _holds(box):
             return box
     raise ValueError(f"None of {ways} holds here.")
 
 
-def _probe(box: Sandbox) -> list[str] | None:
-    """What is open from inside; None where nothing runs there."""
+def _elsewhere() -> list[Path]:
+    """Folders of packages outside of this Python's own: a user's, or one that PYTHONPATH names."""
+    specs = (
+        importlib.util.find_spec(name) for name in ("IPython", "numpy", "torch", "psutil", "lazy_loader")
+    )
+    folders = (Path(spec.origin).parents[1] for spec in specs if spec and spec.origin)
+    own = (sys.prefix, sys.base_prefix)
+    return [f for f in dict.fromkeys(folders) if not any(f.is_relative_to(prefix) for prefix in own)]
+
+
+def _holds(box: Sandbox) -> bool:
+    """Whether something runs inside, and reaches nothing of what it must not."""
     if not shutil.which(box.way) or sys.platform != "linux":
-        return None
+        return False
     with socket.create_server(("127.0.0.1", 0)) as server:
         asked = json.dumps([[str(path) for path in box.hidden], server.getsockname()[1]])
         words = box.command([sys.executable, "-P", "-c", PROBE, asked], 0)
@@ -196,7 +203,6 @@ def _probe(box: Sandbox) -> list[str] | None:
                 capture_output=True,
                 timeout=30,
             )
-            seen = json.loads(done.stdout)
+            return not any(json.loads(done.stdout).values())
         except (OSError, ValueError, subprocess.TimeoutExpired):
-            return None
-    return [name for name, is_open in seen.items() if is_open]
+            return False

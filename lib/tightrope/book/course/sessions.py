@@ -84,11 +84,13 @@ class Sessions:
                 for i, step in enumerate(steps):
                     if i in answers and (answers[i].end or step.kind in ("visible", "hidden")):
                         continue  # deadly, or judged before the process had to be started again
-                    left = end - time.monotonic()
+                    began = time.monotonic()
+                    starting = process.allowance
+                    left = end - began
                     answers[i] = process.ask(step, min(limits.cell, left)) if left > 0 else Answer(end="wall")
-                    if answers[i].end == "wall":
-                        continue
-                    if answers[i].end:
+                    if starting:  # imports are on the house
+                        end += time.monotonic() - began
+                    if answers[i].end and answers[i].end != "wall":
                         break
         return [answers.get(i, Answer(end="wall")) for i in range(len(steps))]
 

@@ -221,7 +221,7 @@ def test_a_submission_sees_neither_solutions_nor_others_nor_the_network(tmp_path
 
 def test_without_isolation_the_report_says_so_first_and_limits_hold(tmp_path):
     child = tmp_path / "child"
-    cases = {name: CASES[name] for name in ("honest", "leaves", "endless function")}
+    cases = {name: CASES[name] for name in ("honest", "leaves", "endless function", "kills its parent")}
     cases["leaves a child behind"] = (
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n"
         f"    open({str(child)!r}, 'w').write(str(os.getpid()))\n    time.sleep(60)\n    os._exit(0)" + ADD,

@@ -7,12 +7,14 @@ PROFILE ?= quick
 DEVICE  ?= auto
 SEED    ?= 0
 CHAPTERS ?=
+SUBMISSIONS ?=
+ASSIGNMENT ?=
 WORKERS ?= auto
 
 # Only plain pip: it reads the same configuration files on every machine, wheels for this machine's torch included.
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: help book test test-long test-anywhere bench sync clean
+.PHONY: help book test test-long test-anywhere bench sync course grade clean
 
 help:
 	@echo 'make book     execute what changed, build the site'
@@ -22,6 +24,9 @@ help:
 	@echo 'make test-anywhere   the unit tests as other processors would run them: up to 12 configurations, 25 minutes'
 	@echo 'make bench    the margins against other libraries, single thread'
 	@echo 'make sync     make each notebook from its text, unless it holds words of its own'
+	@echo 'make course   the assignments: what students are given, and the guide for instructors, in build/course'
+	@echo 'make grade    grade a folder or a zip of submissions, each isolated; results beside it'
+	@echo '                SUBMISSIONS=folder  ASSIGNMENT=01'
 	@echo 'make clean    delete what was executed and built (the networks and $(VENV) stay)'
 
 book: $(VENV)/book.stamp
@@ -46,6 +51,13 @@ bench: $(VENV)/test.stamp
 sync: $(VENV)/book.stamp
 	@$(BIN)/python -P -m tightrope sync $(CHAPTERS)
 
+course: $(VENV)/course.stamp
+	@$(BIN)/python -P -m tightrope course
+
+grade: $(VENV)/course.stamp
+	@$(if $(SUBMISSIONS),,echo 'Say what to grade: make grade SUBMISSIONS=folder'; exit 2)
+	@$(BIN)/python -P -m tightrope grade "$(SUBMISSIONS)" $(if $(ASSIGNMENT),--assignment "$(ASSIGNMENT)")
+
 clean:
 	@$(if $(wildcard build),find build -mindepth 1 -maxdepth 1 ! -name networks -exec rm -rf {} +)
 	@echo 'build/ is empty, but for trained networks.'
@@ -59,6 +71,11 @@ $(VENV)/book.stamp: pyproject.toml | $(BIN)/python
 $(VENV)/test.stamp: pyproject.toml | $(BIN)/python
 	@echo 'Installing what the tests need (once) ...'
 	@$(PIP) -e '.[book,test]'
+	@touch $(VENV)/book.stamp $(VENV)/course.stamp $@
+
+$(VENV)/course.stamp: pyproject.toml | $(BIN)/python
+	@echo 'Installing what the course needs (once) ...'
+	@$(PIP) -e '.[book,course]'
 	@touch $(VENV)/book.stamp $@
 
 $(BIN)/python:

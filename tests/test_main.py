@@ -8,7 +8,7 @@ import pytest
 import small_book
 from tightrope import __main__ as entry
 
-COMMANDS = ("book", "run", "runs", "vouch", "sync", "check", "scorecard")
+COMMANDS = ("book", "run", "runs", "vouch", "sync", "check", "scorecard", "course", "grade")
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ if sys.path[:1] in (
 
 import argparse
 import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tightrope.book.checkout import PROFILES, Checkout, Stop, find_checkout
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{error.strerror or error}{where}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. Finished chapters are kept; the same command goes on from here.", file=sys.stderr)
+        print("\nStopped. What was finished is kept; the same command goes on from here.", file=sys.stderr)
         return 130
 
 
@@ -149,6 +151,39 @@ def scorecard(arguments: argparse.Namespace, checkout: Checkout) -> None:
     )
 
 
+def course(arguments: argparse.Namespace, checkout: Checkout) -> None:
+    """Make what students and instructors are given of the assignments, in build/course."""
+    with _extra("course"):
+        from tightrope.book.course import releases
+
+        print(f"The course is made. Its releases are in {os.path.relpath(releases.make(checkout))}/students.")
+
+
+def grade(arguments: argparse.Namespace, checkout: Checkout) -> None:
+    """Grade a folder or a zip of submissions, each isolated as far as this machine can.
+
+    What was graded before and has not changed is not run again."""
+    with _extra("course"):
+        from tightrope.book.course import grading
+
+        if os.name == "nt":
+            raise Stop("Grading needs Linux or macOS; on Windows, use WSL.")
+        given = arguments.submissions, arguments.assignment, arguments.out, arguments.jobs
+        report = grading.grade(checkout, *given)
+    print(f"Everything is graded. Open {report.resolve().as_uri()}")
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Say which optional packages a command is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "tightrope":
+            raise
+        raise Stop(f"{error.name} is missing: pip install 'tightrope[{name}]', or use make.") from None
+
+
 def _execute(arguments: argparse.Namespace, checkout: Checkout, chapters: list[str]) -> list:
     """Plan the chosen chapters, execute those whose outputs are not there; returns the jobs."""
     from tightrope.book.press import execute, plans
@@ -235,13 +270,22 @@ OPTIONS = {
         "metavar": "NAME=VALUE",
         "help": "another parameter of the chapter's parameters cell",
     },
-    "--jobs": {"type": int, "help": "chapters at a time (default: one a core)"},
-    "--out": {"type": Path, "help": "build in another folder than build/"},
+    "--jobs": {"type": int, "help": "how many at a time (default: one a core)"},
+    "--out": {"type": Path, "help": "another folder for what is made than the usual one"},
     "--store": {"action": "store_true", "help": "keep the numbers in book/runs, for git"},
     "--from": {
         "dest": "source",
         "choices": ("md", "ipynb"),
         "help": "the file that is right (default: the text, unless the notebook has words of its own)",
+    },
+    "submissions": {
+        "type": Path,
+        "metavar": "SUBMISSIONS",
+        "help": "the folder, or the zip, that holds them",
+    },
+    "--assignment": {
+        "metavar": "NN",
+        "help": "its number or name (may be left out where there is one alone)",
     },
     "--site": {"type": Path, "help": "the built pages (default: build/_build/html)"},
 }
@@ -254,6 +298,8 @@ COMMANDS = {
     sync: ("chapters", "--from"),
     check: ("--site",),
     scorecard: ("--profile",),
+    course: (),
+    grade: ("submissions", "--assignment", "--out", "--jobs"),
 }
 
 

@@ -19,12 +19,12 @@ import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from pathlib import Path
 
 from tightrope.book.checkout import Failed, write, write_if_changed
 from tightrope.book.press import keys, pairs, plans
 from tightrope.book.press.console import Board
 from tightrope.book.press.plans import Job
+from tightrope.book.processors import cores
 
 LAST_LINES = 12  # of a traceback and of stderr, shown when a chapter fails
 SAVE_EVERY = 5.0  # seconds between two saves of a notebook that is being executed
@@ -76,15 +76,6 @@ def run(todo: list[Job], workers: int | None = None) -> None:
             raise error
     if failures:
         raise Failed("\n\n".join(map(str, failures)))
-
-
-def cores() -> int:
-    """How many processors this process may use; a container's quota counts."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        count = min(count, max(1, round(int(quota) / int(period))))
-    return count
 
 
 class _Execution:

@@ -1,0 +1,1 @@
+"""The course kit: releases the assignments and grades what comes back."""

@@ -156,6 +156,7 @@ def test_a_second_grading_of_the_same_folder_waits_for_no_one(toy, tmp_path):
         grading.grade(checkout, folder)
 
 
+@pytest.mark.long
 def test_a_submission_that_takes_too_long_keeps_what_it_had(toy, tmp_path):
     checkout, notebook, folder = toy
     slow = {"double": RIGHT["double"], "total": "import time\ntime.sleep(300)\n" + RIGHT["total"]}
@@ -166,6 +167,7 @@ def test_a_submission_that_takes_too_long_keeps_what_it_had(toy, tmp_path):
     assert "longer than" in slow["marks"][1]["says"]
 
 
+@pytest.mark.long
 def test_a_kill_loses_nothing_that_was_graded_and_leaves_no_process(toy, tmp_path):
     checkout, notebook, folder = toy
     for k in range(6):

@@ -219,6 +219,7 @@ def test_a_submission_sees_neither_solutions_nor_others_nor_the_network(tmp_path
     check(cases, graded)
 
 
+@pytest.mark.long
 def test_without_isolation_the_report_says_so_first_and_limits_hold(tmp_path):
     child = tmp_path / "child"
     cases = {name: CASES[name] for name in ("honest", "leaves", "endless function", "kills its parent")}

@@ -51,11 +51,9 @@ def without(*forbidden: Callable | types.ModuleType) -> Iterator[None]:
 
 def _functions(thing: Callable | types.ModuleType) -> Iterator[types.FunctionType]:
     if isinstance(thing, types.ModuleType):
-        public = getattr(thing, "__all__", [name for name in vars(thing) if not name.startswith("_")])
-        values = (getattr(thing, name) for name in public)
-        yield from (
-            v for v in values if isinstance(v, types.FunctionType) and v.__module__.startswith("tightrope")
-        )
+        values = (getattr(thing, name) for name in dir(thing) if not name.startswith("_"))
+        own = lambda v: isinstance(v, types.FunctionType) and v.__module__.startswith(thing.__name__)
+        yield from filter(own, values)  # what it imports from elsewhere is not its own
     else:
         yield thing
 

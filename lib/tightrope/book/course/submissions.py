@@ -129,16 +129,16 @@ def _wrapped(paths: list[PurePosixPath]) -> bool:
 
 def _files(folder: Path) -> Iterator[Handed]:
     if folder.is_file():
-        yield from _unpacked(Handed(PurePosixPath(folder.name), folder.read_bytes), PurePosixPath(), 0)
+        yield from _within_zips(Handed(PurePosixPath(folder.name), folder.read_bytes), PurePosixPath(), 0)
         return
     for path in sorted(folder.rglob("*")):
         inside = PurePosixPath(path.relative_to(folder).as_posix())
         if path.is_file() and not path.is_symlink() and not _unseen(inside):
             file = Handed(inside, path.read_bytes, path.stat().st_mtime)
-            yield from _unpacked(file, inside.with_suffix(""), 0)
+            yield from _within_zips(file, inside.with_suffix(""), 0)
 
 
-def _unpacked(file: Handed, below: PurePosixPath, depth: int) -> Iterator[Handed]:
+def _within_zips(file: Handed, below: PurePosixPath, depth: int) -> Iterator[Handed]:
     """A file as it is; of a zip what lies in it, as if it lay in the folder `below`."""
     if file.path.suffix.lower() != ".zip" or depth == DEEPEST:
         yield file
@@ -157,7 +157,7 @@ def _unpacked(file: Handed, below: PurePosixPath, depth: int) -> Iterator[Handed
         )
         read = lambda entry=entry: _unpacked(archive, entry)
         stamp = float("".join(f"{n:02}" for n in entry.date_time))
-        yield from _unpacked(Handed(inside, read, stamp), inside.with_suffix(""), depth + 1)
+        yield from _within_zips(Handed(inside, read, stamp), inside.with_suffix(""), depth + 1)
 
 
 def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:

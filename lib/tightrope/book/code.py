@@ -71,6 +71,9 @@ def statements(cell: str) -> list[ast.stmt]:
         return []
 
 
+BESIDE = "book/course/"  # a room that no chapter's code calls; names that happen to be equal would lead there
+
+
 def reached(cells: Iterable[str], package: Path) -> list[tuple[str, str, str]]:
     """The library's definitions that code cells depend on: sorted (module, names bound, form).
 
@@ -89,6 +92,8 @@ def reached(cells: Iterable[str], package: Path) -> list[tuple[str, str, str]]:
         module, names = todo.pop()
         for stem in module.sees(library):
             inside = library[stem]
+            if inside.path.startswith(BESIDE):
+                continue
             for name in names & inside.by_name.keys() | {""}:  # "": what the import itself does
                 if (stem, name) in seen:
                     continue

@@ -227,7 +227,7 @@ def test_ctrl_c_ends_a_kernel_that_was_just_starting_and_says_what_goes_on(tmp_p
     assert entry.main(["--root", str(tmp_path), "run", "1"]) == 130
     assert (
         capsys.readouterr().err
-        == "\nStopped. Finished chapters are kept; the same command goes on from here.\n"
+        == "\nStopped. What was finished is kept; the same command goes on from here.\n"
     )
     assert not psutil.Process().children(recursive=True)
     assert not (checkout.book / "to the end").exists()

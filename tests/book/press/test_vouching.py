@@ -27,6 +27,13 @@ path = Checkout(Path.cwd().parent).record(profile, "01-first", partial=True)
 records.write(path, record)
 records.write_arrays(path.with_suffix(".npz"), {"q.all": np.arange(3.0)})"""
 
+# The same with a size in each profile.
+SIZED = """\
+from types import SimpleNamespace
+which = ("smoke", "quick", "paper").index(profile)
+size = SimpleNamespace(sizes=lambda n: n[which]).sizes(n=(1, 2, 3))
+""" + MEASURES.replace("measure(seed)", "measure(seed + size)")
+
 GAUGE = "def measure(seed):\n    return seed + 0.5\n"
 
 
@@ -112,6 +119,21 @@ def test_a_run_is_vouched_for_where_no_number_moved(checkout):
     assert call(checkout, "runs") == (0, f"01-first  {said}\n")
     again = f"The stored run of 01-first is {said}; there is nothing to vouch for.\n"
     assert call(checkout, "vouch", "1") == (2, again)
+
+
+def test_sizes_of_smaller_profiles_may_have_changed(checkout, monkeypatch):
+    """Both commits are run with today's, so that only the code that measures can move a number."""
+    monkeypatch.setattr(vouching, "COMPARED", ("smoke",))
+    text = checkout.text("01-first")
+    text.write_text(text.read_text().replace(MEASURES, SIZED))
+    start = commit(checkout)
+    store(checkout, stored_key=vouching_key(checkout), commit=start)
+    text.write_text(text.read_text().replace("n=(1, 2, 3)", "n=(4, 2, 3)"))
+    gauge(checkout, "def measure(seed):\n    return 0.5 + seed\n")
+    commit(checkout)
+    assert vouching.stale(checkout, "01-first")
+    assert vouching.vouch(checkout, "01-first") == []
+    assert vouching.stale(checkout, "01-first") is None
 
 
 def test_a_run_whose_numbers_moved_stays_stale_and_they_are_listed(checkout):

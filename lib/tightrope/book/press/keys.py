@@ -69,7 +69,7 @@ def stored_key(checkout: Checkout, cells: Iterable[Mapping], profile: str) -> st
     sources = [*code.lent(kinds), *(source for source, draws in kinds if not draws)]
     return code.digest(
         "stored 5",
-        *(code.cell_form(_measuring(source, profile)) for source in sources),
+        *(code.cell_form(measuring(source, profile)) for source in sources),
         code.key(sources, checkout.package, code.measures),
     )
 
@@ -100,7 +100,7 @@ def _tags(cell: Mapping) -> list[str]:
     return cell.get("metadata", {}).get("tags", [])
 
 
-def _measuring(source: str, profile: str) -> str:
+def measuring(source: str, profile: str) -> str:
     """The code of a cell without the words it prints, see `_words`, and with the sizes of one profile alone: of
     `run.sizes(N=(1, 2, 3))` one number."""
     try:

@@ -1,8 +1,8 @@
 """Whether the stored runs still stand for their code, and how one comes to stand for code that changed nothing.
 
 A stored run is fresh while the code that measures is the record's (`stored_key`). Vouching executes the chapter at
-the record's commit and at today's, small, and compares every number; where all are equal, the record takes today's
-key and says so.
+the record's commit and at today's, small and both with today's small sizes, and compares every number; where all are
+equal, the record takes today's key and says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from tightrope.book import code, records
-from tightrope.book.checkout import PROFILES, Checkout, Failed, Stop
+from tightrope.book.checkout import PROFILES, Checkout, Failed, Stop, write
 from tightrope.book.press import keys, pairs
 
 COMPARED = ("smoke", "quick")
@@ -40,7 +40,7 @@ def state(checkout: Checkout, chapter: str) -> str:
     """A stored run in a few words: "fresh", "vouched for at <commit>, <date>" or "stale: <why>"."""
     record = _stored(checkout, chapter)
     if why := stale(checkout, chapter):
-        changed = _changed(checkout, chapter, record.get("commit"))
+        changed = _changed(checkout, chapter, record)
         return f"stale: {why}" + (f" ({changed})" if changed else "")
     vouched = record.get("vouched")
     return f"vouched for at {vouched['commit'][:9]}, {vouched['date']}" if vouched else "fresh"
@@ -67,6 +67,7 @@ def vouch(checkout: Checkout, chapter: str) -> list[str]:
     if _git(checkout.root, "status", "--porcelain", "--", "lib", str(checkout.text(chapter))):
         raise Stop(f"lib or {chapter}.md has changes that are not committed: commit them, then vouch.")
     with _tree(checkout, then) as before, _tree(checkout, now) as after:
+        _lend_sizes(chapter, after, before, record["profile"])
         for profile in COMPARED:
             runs = [_executed(tree, chapter, profile, record["seed"]) for tree in (before, after)]
             if moved := [f"{profile}: {line}" for line in _moved(*runs)]:
@@ -90,11 +91,12 @@ def _key(checkout: Checkout, record: dict) -> str:
     return keys.stored_key(checkout, cells, record["profile"])
 
 
-def _changed(checkout: Checkout, chapter: str, commit: str | None) -> str:
+def _changed(checkout: Checkout, chapter: str, record: dict) -> str:
     """The cells and definitions that are not what they were at a commit; empty where git can't say."""
+    commit, profile = str(record.get("commit")), record["profile"]
     try:
-        with _tree(checkout, str(commit)) as tree:
-            before, now = _measuring(tree, chapter), _measuring(checkout, chapter)
+        with _tree(checkout, commit) as tree:
+            before, now = (_measuring(where, chapter, profile) for where in (tree, checkout))
     except Stop:
         return ""
     names = sorted({(before | now)[form] for form in before.keys() ^ now.keys()})
@@ -102,11 +104,12 @@ def _changed(checkout: Checkout, chapter: str, commit: str | None) -> str:
     return f"since {commit[:9]}: {', '.join(names[:LISTED])}{more}" if names else ""
 
 
-def _measuring(tree: Checkout, chapter: str) -> dict[str, str]:
+def _measuring(tree: Checkout, chapter: str, profile: str) -> dict[str, str]:
     """What a stored run of a chapter depends on in a tree: {a cell's or definition's form: its name}."""
     cells = [c for c in pairs.read_text(tree.text(chapter)).cells if c.cell_type == "code"]
     sources = [cell.source for cell in cells if "figure" not in pairs.tags(cell)]
-    parts = {code.cell_form(source): f"cell {i}" for i, source in enumerate(sources, 1)}
+    forms = [code.cell_form(keys.measuring(source, profile)) for source in sources]
+    parts = {form: f"cell {i}" for i, form in enumerate(forms, 1)}
     found = [part for part in code.reached(sources, tree.package) if code.measures(part[0])]
     return parts | {f"{module} {form}": f"{module}.{names}" for module, names, form in found}
 
@@ -121,6 +124,20 @@ def _tree(checkout: Checkout, commit: str) -> Iterator[Checkout]:
             yield Checkout(root)
         finally:
             _git(checkout.root, "worktree", "remove", "--force", str(root))
+
+
+def _lend_sizes(chapter: str, lender: Checkout, to: Checkout, profile: str) -> None:
+    """Give a tree's text another's cells of sizes where they ask the same of the stored profile: what the smaller
+    ones ask may have changed."""
+    cells = {
+        tree: [c.source for c in pairs.read_text(tree.text(chapter)).cells if c.cell_type == "code"]
+        for tree in (lender, to)
+    }
+    asked = {keys.measuring(source, profile): source for source in cells[lender] if ".sizes(" in source}
+    text = to.text(chapter).read_text("utf-8")
+    for source in cells[to]:
+        text = text.replace(source, asked.get(keys.measuring(source, profile), source))
+    write(to.text(chapter), text)
 
 
 def _executed(tree: Checkout, chapter: str, profile: str, seed: int) -> records.Stored:

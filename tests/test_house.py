@@ -18,7 +18,8 @@ FLOORS = (
     {"models"},
     {"boundary", "features", "paths"},
     {"book"},
-    {"book/press", "book/course"},
+    {"book/course"},
+    {"book/press"},
     {"top"},
 )
 TOP = {"__init__", "__main__", "report"}

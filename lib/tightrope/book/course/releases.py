@@ -30,19 +30,23 @@ def make(checkout: Checkout) -> Path:
     known = [assignments.load(checkout, stem) for stem in assignments.names(checkout)]
     if not known:
         raise Stop("There is no assignment in book/assignments.")
-    released = {one.stem: to_json(student_version(one)) for one in known}
     folder = checkout.build / "course"
-    students, instructors = folder / "students", folder / "for-instructors"
+    for name, content in handouts(known).items():
+        write(folder / "students" / name, content)
+    instructors = folder / "for-instructors"
     for one in known:
-        check(one, released[one.stem])
-    for one in known:
-        name = f"{one.stem}.ipynb"
-        write(students / name, released[one.stem])
-        write(students / f"{one.stem}.zip", _zipped({name: released[one.stem]}))
-        write(instructors / name, to_json(whole(one)))
-    write(students / "all.zip", _zipped({f"{stem}.ipynb": text for stem, text in released.items()}))
+        write(instructors / f"{one.stem}.ipynb", to_json(whole(one)))
     write(instructors / "guide.md", guide(checkout, known))
     return folder
+
+
+def handouts(known: list[Assignment]) -> dict[str, bytes]:
+    """What students get, by file name. Failed: a release holds what no student may see."""
+    released = {f"{one.stem}.ipynb": to_json(student_version(one)) for one in known}
+    for one in known:
+        check(one, released[f"{one.stem}.ipynb"])
+    zips = {f"{Path(name).stem}.zip": _zipped({name: text}) for name, text in released.items()}
+    return {name: text.encode() for name, text in released.items()} | zips | {"all.zip": _zipped(released)}
 
 
 def student_version(assignment: Assignment) -> NotebookNode:

@@ -23,7 +23,18 @@ from nbformat import NotebookNode
 from tightrope.book import claims, records, slips
 from tightrope.book.checkout import Checkout, Failed, Stop, read, write, write_if_changed
 from tightrope.book.code import digest
-from tightrope.book.press import checks, copies, errata, keys, ledger, pairs, pictures, plans, vouching
+from tightrope.book.press import (
+    checks,
+    copies,
+    errata,
+    handouts,
+    keys,
+    ledger,
+    pairs,
+    pictures,
+    plans,
+    vouching,
+)
 
 NOT_EXECUTED = (
     ":::{{admonition}} Not executed in this build\n:class: note\n"
@@ -32,6 +43,7 @@ NOT_EXECUTED = (
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 SCORECARD = "% scorecard"
 SLIPS = "% slips"
+ASSIGNMENTS = "% assignments"
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,10 @@ def stage(checkout: Checkout, chapters: Mapping[str, Outcome], source: Path) -> 
             text = text.replace(SCORECARD, scorecard(checkout, chapters))
             for name, content in ledger.files(judged(chapters)).items():
                 wanted[page.parent / "_static" / name] = content.encode()
+        if ASSIGNMENTS in text.split("\n"):
+            listed, notebooks = handouts.page(checkout)
+            text = text.replace(ASSIGNMENTS, listed)
+            wanted |= {page.parent / name: content for name, content in notebooks.items()}
         text, files = pictures.gather(text, drawn.get)
         wanted[page.with_suffix(".md")] = text.encode()
         wanted |= {page.parent / file: png for file, png in files.items()}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize_scalar
 from tests.stops import counted
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softplus
 
 from tightrope import attacks, averaging, clusters, margins, pair_losses, universal
@@ -126,14 +126,15 @@ def test_float32_is_float64_rounded(fine):
 def test_the_network_is_a_classifier_to_everything_here(fine):
     d = data(60, 50, seed=2)
     found = averaging.train(d, 2, steps=600, rate=0.02, fine=fine)
-    net, binary, y = found.net(), found.binary(), d.cluster if fine else d.y
+    net, y = found.net(), d.cluster if fine else d.y
     assert net(d.x).shape == (60, 4 if fine else 2)
     assert cross_entropy(net(d.x), y).item() == pytest.approx(found.loss[-1].item(), rel=1e-4)
+    two = nn.Sequential(net, averaging.Merge((d.signs + 1) // 2)) if fine else net
     f = net(d.x).detach()
-    sums = torch.stack([f[:, 2:].sum(1), f[:, :2].sum(1)], 1) if fine else f
-    torch.testing.assert_close(binary(d.x).detach(), sums)
-    torch.testing.assert_close(pair_losses.scores(binary, d.x), sums[:, 1] - sums[:, 0])
-    assert (binary(d.x).argmax(1) == d.y).all()
+    largest = torch.stack([f[:, 2:].amax(1), f[:, :2].amax(1)], 1) if fine else f
+    torch.testing.assert_close(two(d.x).detach(), largest)
+    torch.testing.assert_close(pair_losses.scores(two, d.x), largest[:, 1] - largest[:, 0])
+    assert (two(d.x).argmax(1) == d.y).all()
     assert [p.requires_grad for p in net.parameters()] == [True, True, False]
     shortest, linear = attacks.ddn(net, d.x, y, box=None), margins.deepfool(net, d.x)
     # Where no neuron of the other outputs is on, all may go off before one goes on, and then no gradient is left.
@@ -285,7 +286,7 @@ def test_two_labels_average_and_fine_labels_decouple(scale):
 def test_the_averaging_network_falls_to_one_short_direction():
     d = clusters.sample(400, k=10, dim=400, seed=3)
     z = universal.direction(d.means, d.signs)
-    found = averaging.train(d, steps=200, rate=0.02, scale=0.01).binary()
+    found = averaging.train(d, steps=200, rate=0.02, scale=0.01).net()
     short = universal.flipping_norm(found, d.x, d.y, z, reach=40.0)
     assert short < (400 / 2) ** 0.5 / 1.2  # the explicit network's radius, at means
     assert (

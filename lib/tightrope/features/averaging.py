@@ -73,19 +73,12 @@ class Trained:
 
     def net(self) -> nn.Sequential:
         """The network: x (N, D) to logits (N, L). Its second layer, without bias, asks for no gradient."""
-        return _network(self.w, self.b, self._second(self.output))
-
-    def binary(self) -> nn.Sequential:
-        """The same with the outputs of each class added up: x (N, D) to logits (N, 2), those of -1 and +1."""
-        return _network(self.w, self.b, self._second((self.sign + 1) // 2))
+        m = len(self.output) // (int(self.output[-1]) + 1)
+        return _network(self.w, self.b, nn.functional.one_hot(self.output).T.to(self.w.dtype) / m)
 
     def scores(self) -> Scores:
         """How far each neuron averages its class's features or has taken one: `scores` of λ."""
         return scores(self.lam, self.signs, self.sign)
-
-    def _second(self, output: Tensor) -> Tensor:
-        m = len(self.output) // (int(self.output[-1]) + 1)
-        return nn.functional.one_hot(output).T.to(self.w.dtype) / m
 
 
 def train(

@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from nbformat import NotebookNode
 
 from tightrope.book import code, records
-from tightrope.book.checkout import PROFILES, Checkout, Failed, Stop, write
+from tightrope.book.checkout import PROFILES, Checkout, Failed, Stop, read, write
 from tightrope.book.press import keys, pairs
 
 COMPARED = ("smoke", "quick")
@@ -106,8 +107,7 @@ def _changed(checkout: Checkout, chapter: str, record: dict) -> str:
 
 def _measuring(tree: Checkout, chapter: str, profile: str) -> dict[str, str]:
     """What a stored run of a chapter depends on in a tree: {a cell's or definition's form: its name}."""
-    cells = [c for c in pairs.read_text(tree.text(chapter)).cells if c.cell_type == "code"]
-    sources = [cell.source for cell in cells if "figure" not in pairs.tags(cell)]
+    sources = [cell.source for cell in _code(tree, chapter) if "figure" not in pairs.tags(cell)]
     forms = [code.cell_form(keys.measuring(source, profile)) for source in sources]
     parts = {form: f"cell {i}" for i, form in enumerate(forms, 1)}
     found = [part for part in code.reached(sources, tree.package) if code.measures(part[0])]
@@ -126,17 +126,18 @@ def _tree(checkout: Checkout, commit: str) -> Iterator[Checkout]:
             _git(checkout.root, "worktree", "remove", "--force", str(root))
 
 
+def _code(tree: Checkout, chapter: str) -> list[NotebookNode]:
+    return [cell for cell in pairs.read_text(tree.text(chapter)).cells if cell.cell_type == "code"]
+
+
 def _lend_sizes(chapter: str, lender: Checkout, to: Checkout, profile: str) -> None:
     """Give a tree's text another's cells of sizes where they ask the same of the stored profile: what the smaller
     ones ask may have changed."""
-    cells = {
-        tree: [c.source for c in pairs.read_text(tree.text(chapter)).cells if c.cell_type == "code"]
-        for tree in (lender, to)
-    }
-    asked = {keys.measuring(source, profile): source for source in cells[lender] if ".sizes(" in source}
-    text = to.text(chapter).read_text("utf-8")
-    for source in cells[to]:
-        text = text.replace(source, asked.get(keys.measuring(source, profile), source))
+    sized = (cell.source for cell in _code(lender, chapter) if ".sizes(" in cell.source)
+    asked = {keys.measuring(source, profile): source for source in sized}
+    text = read(to.text(chapter))
+    for cell in _code(to, chapter):
+        text = text.replace(cell.source, asked.get(keys.measuring(cell.source, profile), cell.source))
     write(to.text(chapter), text)
 
 

@@ -166,7 +166,6 @@ GOOD: dict[Callable, dict] = {
     averaging.scores: {"lam": AVERAGED.lam, "signs": CLUSTERS.signs, "sign": AVERAGED.sign, "floor": 0.01},
     averaging.train: {"data": CLUSTERS, "m": 2, "steps": 2, "rate": 0.1, "fine": True, "scale": 1.0}
     | {"seed": 0, "dtype": torch.float64},
-    averaging.Trained.binary: {"self": AVERAGED},
     averaging.Trained.net: {"self": AVERAGED},
     averaging.Trained.scores: {"self": AVERAGED},
     boxes.Interval: {"low": 0.0, "high": 1.0},
